@@ -1,0 +1,117 @@
+//! Every number the broker obeys, with its unit, its default and the reason for the default. Built from flags by
+//! `options`; the core reads it and never changes it.
+
+use std::net::SocketAddr;
+
+use crate::codec::QoS;
+
+/// What the core obeys. Option names are Mosquitto's where Mosquitto has the option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Seconds a new connection may take until its CONNECT is complete. 30: a modem on a bad line manages,
+    /// a silent socket does not keep its descriptor.
+    pub connect_timeout_s: u32,
+    /// Seconds until an unacknowledged QoS 1 or 2 message is sent again to a connected 3.1 or 3.1.1 client; 0 = off.
+    /// 20 as in Mosquitto 1.x. Never used for 5.0.
+    pub retry_interval_s: u32,
+    /// Milliseconds without one byte taken after which publishers stop waiting for a subscriber. 1000: longer
+    /// than a Wi-Fi retry storm, shorter than anybody's patience.
+    pub stall_timeout_ms: u32,
+    /// Unacknowledged QoS 1/2 messages towards one client, and the Receive Maximum told to 5.0 clients; 0 = 65535.
+    /// 20 is Mosquitto's. A 5.0 client's own Receive Maximum replaces it for sending.
+    pub max_inflight_messages: u16,
+    /// Messages queued for one client that is offline or stalled; 0 = no limit. 1000 is Mosquitto's.
+    pub max_queued_messages: u32,
+    /// Bytes (topic, properties, payload) queued for one client that is offline or stalled; 0 = no limit.
+    /// 4 MiB: a sixteenth of a 64 MB box. A single larger message is still queued when the queue is empty.
+    pub max_queued_bytes: u32,
+    /// Which message gives way when a queue is full.
+    pub queue_policy: QueuePolicy,
+    /// Queue QoS 0 messages, too, for offline sessions.
+    pub queue_qos0_messages: bool,
+    /// Largest packet a client may send, fixed header included; 0 = the protocol's own limit of 268,435,460 bytes.
+    /// 0: cameras send pictures of many megabytes, and old brokers took them.
+    pub max_packet_size: u32,
+    /// Largest payload that is forwarded; 0 = no limit.
+    pub message_size_limit: u32,
+    /// Longest keep-alive in seconds a client may ask for; 0 = no limit.
+    pub max_keepalive_s: u16,
+    /// Network connections at a time over all listeners; 0 = as many as descriptors allow.
+    pub global_max_connections: u32,
+    /// Sessions, connected and stored; 0 = no limit.
+    pub global_max_clients: u32,
+    /// Upper bound of how long a session without connection is kept, seconds; 0 = no bound. 30 days: a device
+    /// that stays away longer was replaced, and its queue would be kept for ever.
+    pub persistent_client_expiration_s: u32,
+    /// Accept a zero-length client id and make one up.
+    pub allow_zero_length_clientid: bool,
+    /// What made-up client ids begin with.
+    pub auto_id_prefix: String,
+    /// Every client id must begin with this.
+    pub clientid_prefixes: Option<String>,
+    /// A client with overlapping filters gets one copy for each matching subscription, as from Mosquitto.
+    pub allow_duplicate_messages: bool,
+    /// Deliver with the subscription's QoS even if the message was published lower.
+    pub upgrade_outgoing_qos: bool,
+    /// Keep retained messages.
+    pub retain_available: bool,
+    /// Highest QoS accepted and granted.
+    pub max_qos: QoS,
+    /// Topic aliases a 5.0 client may use towards the broker. 10 as in Mosquitto: each costs a topic's bytes.
+    pub max_topic_alias: u16,
+    /// Topic aliases the broker uses towards a 5.0 client that allows them.
+    pub max_topic_alias_broker: u16,
+    /// Log lines for connects and disconnects.
+    pub connection_messages: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            connect_timeout_s: 30,
+            retry_interval_s: 20,
+            stall_timeout_ms: 1000,
+            max_inflight_messages: 20,
+            max_queued_messages: 1000,
+            max_queued_bytes: 4 << 20,
+            queue_policy: QueuePolicy::DropNewest,
+            queue_qos0_messages: false,
+            max_packet_size: 0,
+            message_size_limit: 0,
+            max_keepalive_s: 0,
+            global_max_connections: 0,
+            global_max_clients: 0,
+            persistent_client_expiration_s: 30 * 86_400,
+            allow_zero_length_clientid: true,
+            auto_id_prefix: "auto-".to_string(),
+            clientid_prefixes: None,
+            allow_duplicate_messages: true,
+            upgrade_outgoing_qos: false,
+            retain_available: true,
+            max_qos: QoS::ExactlyOnce,
+            max_topic_alias: 10,
+            max_topic_alias_broker: 10,
+            connection_messages: true,
+        }
+    }
+}
+
+/// Which message gives way when a client's queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueuePolicy {
+    /// The oldest queued message is dropped: what the client gets is recent.
+    DropOldest,
+    /// The new message is dropped, as Mosquitto does: what the client gets is complete up to a point.
+    DropNewest,
+    /// The new message is dropped, and a 5.0 publisher is told with reason code 0x97.
+    Reject,
+}
+
+/// One address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Port 0 takes a free port and prints it.
+    pub address: SocketAddr,
+    /// Clients without a user name may connect.
+    pub allow_anonymous: bool,
+}

@@ -1,0 +1,29 @@
+//! midge: an MQTT 3.1, 3.1.1 and 5.0 broker for small gateways.
+//!
+//! One thread, one poll loop. The core ([`codec`], [`broker`], [`wheel`], [`topic`], [`buffer`]) touches no
+//! socket, no clock, no file and no randomness: bytes, time and seeds come in as arguments, and it appends to
+//! plain byte buffers that the shell ([`server`], [`net`]) writes out.
+//!
+//! ```text
+//! main.rs      flags -> Config -> Server::run; logger; exit code
+//! options/     one table: every option once; flags and help are read from it
+//! config.rs    Config: every number with unit, default and the reason for it
+//! server.rs    THE LOOP: the only file that reads the clock or calls poll; the order of a turn
+//! net/         listener and transport (TCP): what turns sockets into MQTT bytes and back
+//! os/          what else the system is asked for: signals, descriptor limit, who holds a port
+//! time.rs      Millis since start: a value, never a clock
+//! wheel.rs     hashed timer wheel; knows neither connections nor MQTT
+//! buffer.rs    InBuf (unfinished input), OutBuf (append, advance, shared payloads), Pool
+//! topic.rs     topic names and filters: validation, levels, $share
+//! codec/       bytes <-> packets, pure; the only place that knows protocol versions
+//! broker/      the pure core; owns all protocol state
+//! ```
+//!
+//! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`;
+//! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; leaves use `std` alone. `mio`,
+//! sockets and `libc` appear only in `server`, `net` and `os`; `unsafe` only in `net` and `os`.
+
+pub mod codec;
+pub mod config;
+pub mod time;
+pub mod topic;
