@@ -23,7 +23,10 @@
 //! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; leaves use `std` alone. `mio`,
 //! sockets and `libc` appear only in `server`, `net` and `os`; `unsafe` only in `net` and `os`.
 
+pub mod broker;
+pub mod buffer;
 pub mod codec;
 pub mod config;
 pub mod time;
 pub mod topic;
+pub mod wheel;

@@ -1,0 +1,537 @@
+//! The subscription index: which sessions want a topic. Filters without wildcards are found by one hash of the whole topic;
+//! filters with wildcards live in a trie that is walked level by level, so a publish costs its depth and its matches,
+//! whatever the number of subscriptions. It stores each distinct filter once and knows sessions by number only.
+//!
+//! Invariants: a filter exists while somebody subscribes to it; a trie node exists while a filter ends at or below it.
+//! Matching visits a trie node at most once, and filters have at most `LEVELS_MAX` levels, so recursion is bounded.
+
+mod table;
+
+use slab::Slab;
+
+use self::table::Table;
+use super::hash::Seed;
+use crate::codec::QoS;
+use crate::topic::{ShareFilter, has_wildcard};
+
+/// Levels of a filter: Mosquitto's limit of 200 separators.
+pub const LEVELS_MAX: usize = 201;
+
+const NONE: u32 = u32::MAX;
+const ROOT: u32 = 0;
+
+/// A filter somebody subscribes to.
+pub type FilterId = u32;
+
+/// One session's subscription to a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    pub session: u32,
+    /// 0 = none.
+    pub subscription_id: u32,
+    pub qos: QoS,
+    pub no_local: bool,
+    pub retain_as_published: bool,
+}
+
+/// A session's record of one subscription: the filter, and the share it takes part in or nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriptionKey {
+    pub filter: FilterId,
+    share: u32,
+}
+
+impl SubscriptionKey {
+    pub fn is_shared(&self) -> bool {
+        self.share != NONE
+    }
+}
+
+/// The members of one `$share/NAME/FILTER`, and whose turn it is.
+#[derive(Debug)]
+pub struct Share {
+    name: Box<str>,
+    filter: FilterId,
+    pub members: Vec<Subscriber>,
+    pub turn: usize,
+}
+
+#[derive(Default)]
+enum Subscribers {
+    #[default]
+    Nobody,
+    One(Subscriber),
+    Many(Vec<Subscriber>),
+}
+
+impl Subscribers {
+    fn as_slice(&self) -> &[Subscriber] {
+        match self {
+            Subscribers::Nobody => &[],
+            Subscribers::One(subscriber) => std::slice::from_ref(subscriber),
+            Subscribers::Many(subscribers) => subscribers,
+        }
+    }
+
+    /// Adds or replaces; true if the session was not there.
+    fn put(&mut self, subscriber: Subscriber) -> bool {
+        match self {
+            Subscribers::Nobody => *self = Subscribers::One(subscriber),
+            Subscribers::One(old) if old.session == subscriber.session => {
+                *old = subscriber;
+                return false;
+            }
+            Subscribers::One(old) => *self = Subscribers::Many(vec![*old, subscriber]),
+            Subscribers::Many(all) => match all.iter_mut().find(|old| old.session == subscriber.session) {
+                Some(old) => {
+                    *old = subscriber;
+                    return false;
+                }
+                None => all.push(subscriber),
+            },
+        }
+        true
+    }
+
+    fn remove(&mut self, session: u32) {
+        match self {
+            Subscribers::One(old) if old.session == session => *self = Subscribers::Nobody,
+            Subscribers::Many(all) => {
+                all.retain(|old| old.session != session);
+                if let [last] = all[..] {
+                    *self = Subscribers::One(last);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Filter {
+    text: Box<str>,
+    subscribers: Subscribers,
+    /// Shares of this filter.
+    shares: Vec<u32>,
+    /// Where the filter ends in the trie; NONE for filters without wildcards.
+    node: u32,
+}
+
+#[derive(Default)]
+struct Node {
+    parent: u32,
+    level: Box<str>,
+    /// The child for `+`.
+    plus: u32,
+    /// The filter that ends with `#` below this node.
+    number_sign: u32,
+    /// The filter that ends here.
+    filter: u32,
+    /// Children, `plus` included.
+    children: u32,
+}
+
+impl Node {
+    fn new(parent: u32, level: &str) -> Node {
+        Node { parent, level: level.into(), plus: NONE, number_sign: NONE, filter: NONE, children: 0 }
+    }
+
+    fn is_unused(&self) -> bool {
+        self.children == 0 && self.filter == NONE && self.number_sign == NONE
+    }
+}
+
+pub struct Index {
+    seed: Seed,
+    filters: Slab<Filter>,
+    exact: Table,
+    nodes: Slab<Node>,
+    children: Table,
+    shares: Slab<Share>,
+    share_of: Table,
+    subscription_count: usize,
+    generation: u32,
+}
+
+impl Index {
+    pub fn new(seed: Seed) -> Index {
+        let mut nodes = Slab::new();
+        nodes.insert(Node::new(NONE, ""));
+        Index {
+            seed,
+            filters: Slab::new(),
+            exact: Table::default(),
+            nodes,
+            children: Table::default(),
+            shares: Slab::new(),
+            share_of: Table::default(),
+            subscription_count: 0,
+            generation: 0,
+        }
+    }
+
+    /// Subscriptions of all sessions, shared ones included.
+    pub fn subscription_count(&self) -> usize {
+        self.subscription_count
+    }
+
+    /// Distinct filters.
+    pub fn filter_count(&self) -> usize {
+        self.filters.len()
+    }
+
+    /// Changes whenever a match may have changed.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    pub fn filter_text(&self, filter: FilterId) -> &str {
+        &self.filters[filter as usize].text
+    }
+
+    /// The share name of a shared subscription.
+    pub fn share_name(&self, key: SubscriptionKey) -> Option<&str> {
+        self.shares.get(key.share as usize).map(|share| &*share.name)
+    }
+
+    /// Adds the subscription, or replaces the one the session has for the same filter; says whether it is new.
+    /// [MQTT-3.8.4-3]
+    pub fn subscribe(&mut self, filter: ShareFilter, subscriber: Subscriber) -> (SubscriptionKey, bool) {
+        self.generation = self.generation.wrapping_add(1);
+        let id = self.find_filter(filter.filter).unwrap_or_else(|| self.add_filter(filter.filter));
+        let Some(name) = filter.share_name else {
+            let is_new = self.filters[id as usize].subscribers.put(subscriber);
+            self.subscription_count += is_new as usize;
+            return (SubscriptionKey { filter: id, share: NONE }, is_new);
+        };
+        let share = self.find_share(id, name).unwrap_or_else(|| self.add_share(id, name));
+        let members = &mut self.shares[share as usize].members;
+        let is_new = match members.iter_mut().find(|member| member.session == subscriber.session) {
+            Some(member) => {
+                *member = subscriber;
+                false
+            }
+            None => {
+                members.push(subscriber);
+                true
+            }
+        };
+        self.subscription_count += is_new as usize;
+        (SubscriptionKey { filter: id, share }, is_new)
+    }
+
+    /// The key of a subscription with this filter, if anybody has one. Filters compare byte for byte. [MQTT-3.10.4-1]
+    pub fn find(&self, filter: ShareFilter) -> Option<SubscriptionKey> {
+        let id = self.find_filter(filter.filter)?;
+        let share = match filter.share_name {
+            None => NONE,
+            Some(name) => self.find_share(id, name)?,
+        };
+        Some(SubscriptionKey { filter: id, share })
+    }
+
+    /// Removes a subscription the session has.
+    pub fn unsubscribe(&mut self, key: SubscriptionKey, session: u32) {
+        self.generation = self.generation.wrapping_add(1);
+        self.subscription_count -= 1;
+        if key.share == NONE {
+            self.filters[key.filter as usize].subscribers.remove(session);
+        } else {
+            let share = &mut self.shares[key.share as usize];
+            share.members.retain(|member| member.session != session);
+            if share.members.is_empty() {
+                self.remove_share(key.share);
+            }
+        }
+        let filter = &self.filters[key.filter as usize];
+        if filter.subscribers.as_slice().is_empty() && filter.shares.is_empty() {
+            self.remove_filter(key.filter);
+        }
+    }
+
+    /// Appends the filters that match `topic`, each once. [MQTT-4.7.2-1]
+    pub fn matches_into(&self, topic: &str, matches: &mut Vec<FilterId>) {
+        if let Some(filter) = self.find_exact(topic) {
+            matches.push(filter);
+        }
+        let root = &self.nodes[ROOT as usize];
+        if root.children > 0 || root.number_sign != NONE {
+            let (level, rest) = split_level(topic);
+            if topic.starts_with('$') {
+                if let Some(child) = self.find_child(ROOT, level) {
+                    self.walk(child, rest, matches);
+                }
+            } else {
+                self.walk(ROOT, Some(topic), matches);
+            }
+        }
+    }
+
+    pub fn subscribers(&self, filter: FilterId) -> &[Subscriber] {
+        self.filters[filter as usize].subscribers.as_slice()
+    }
+
+    pub fn has_shares(&self, filter: FilterId) -> bool {
+        !self.filters[filter as usize].shares.is_empty()
+    }
+
+    /// Calls `choose` with each share of `filter`.
+    pub fn for_each_share(&mut self, filter: FilterId, mut choose: impl FnMut(u32, &mut Share)) {
+        for &share in &self.filters[filter as usize].shares {
+            choose(share, &mut self.shares[share as usize]);
+        }
+    }
+
+    /// The share with this number, if it still exists.
+    pub fn share_mut(&mut self, share: u32) -> Option<&mut Share> {
+        self.shares.get_mut(share as usize)
+    }
+
+    pub fn subscriber(&self, key: SubscriptionKey, session: u32) -> Option<&Subscriber> {
+        let all = match self.shares.get(key.share as usize) {
+            Some(share) => &share.members[..],
+            None => self.filters.get(key.filter as usize)?.subscribers.as_slice(),
+        };
+        all.iter().find(|subscriber| subscriber.session == session)
+    }
+
+    fn walk(&self, node: u32, rest: Option<&str>, matches: &mut Vec<FilterId>) {
+        let here = &self.nodes[node as usize];
+        if here.number_sign != NONE {
+            matches.push(here.number_sign);
+        }
+        let Some(rest) = rest else {
+            if here.filter != NONE {
+                matches.push(here.filter);
+            }
+            return;
+        };
+        if here.children == 0 {
+            return;
+        }
+        let (level, below) = split_level(rest);
+        if here.plus != NONE {
+            self.walk(here.plus, below, matches);
+        }
+        if here.children > (here.plus != NONE) as u32
+            && let Some(child) = self.find_child(node, level)
+        {
+            self.walk(child, below, matches);
+        }
+    }
+
+    fn find_exact(&self, text: &str) -> Option<FilterId> {
+        if self.exact.len() == 0 {
+            return None;
+        }
+        self.exact.find(self.seed.hash(NONE, text), |id| *self.filters[id as usize].text == *text)
+    }
+
+    fn find_child(&self, parent: u32, level: &str) -> Option<u32> {
+        self.children.find(self.seed.hash(parent, level), |id| {
+            let node = &self.nodes[id as usize];
+            node.parent == parent && *node.level == *level
+        })
+    }
+
+    fn find_filter(&self, text: &str) -> Option<FilterId> {
+        if !has_wildcard(text) {
+            return self.find_exact(text);
+        }
+        let mut node = ROOT;
+        for level in text.split('/') {
+            let here = &self.nodes[node as usize];
+            node = match level {
+                "#" => return (here.number_sign != NONE).then_some(here.number_sign),
+                "+" if here.plus == NONE => return None,
+                "+" => here.plus,
+                _ => self.find_child(node, level)?,
+            };
+        }
+        let filter = self.nodes[node as usize].filter;
+        (filter != NONE).then_some(filter)
+    }
+
+    fn add_filter(&mut self, text: &str) -> FilterId {
+        let filter = Filter { text: text.into(), subscribers: Subscribers::Nobody, shares: Vec::new(), node: NONE };
+        let id = self.filters.insert(filter) as FilterId;
+        if !has_wildcard(text) {
+            self.exact.insert(self.seed.hash(NONE, text), id);
+            return id;
+        }
+        let mut node = ROOT;
+        for level in text.split('/') {
+            node = match level {
+                "#" => {
+                    self.nodes[node as usize].number_sign = id;
+                    self.filters[id as usize].node = node;
+                    return id;
+                }
+                "+" if self.nodes[node as usize].plus != NONE => self.nodes[node as usize].plus,
+                "+" => {
+                    let child = self.add_node(node, level);
+                    self.nodes[node as usize].plus = child;
+                    child
+                }
+                _ => match self.find_child(node, level) {
+                    Some(child) => child,
+                    None => {
+                        let child = self.add_node(node, level);
+                        self.children.insert(self.seed.hash(node, level), child);
+                        child
+                    }
+                },
+            };
+        }
+        self.nodes[node as usize].filter = id;
+        self.filters[id as usize].node = node;
+        id
+    }
+
+    fn add_node(&mut self, parent: u32, level: &str) -> u32 {
+        self.nodes[parent as usize].children += 1;
+        self.nodes.insert(Node::new(parent, level)) as u32
+    }
+
+    fn remove_filter(&mut self, id: FilterId) {
+        let filter = self.filters.remove(id as usize);
+        if filter.node == NONE {
+            self.exact.remove(self.seed.hash(NONE, &filter.text), id);
+            return;
+        }
+        let node = &mut self.nodes[filter.node as usize];
+        if node.filter == id {
+            node.filter = NONE;
+        } else {
+            node.number_sign = NONE;
+        }
+        let mut node = filter.node;
+        while node != ROOT && self.nodes[node as usize].is_unused() {
+            let Node { parent, level, .. } = self.nodes.remove(node as usize);
+            let above = &mut self.nodes[parent as usize];
+            above.children -= 1;
+            if above.plus == node {
+                above.plus = NONE;
+            } else {
+                self.children.remove(self.seed.hash(parent, &level), node);
+            }
+            node = parent;
+        }
+    }
+
+    fn find_share(&self, filter: FilterId, name: &str) -> Option<u32> {
+        self.share_of.find(self.seed.hash(filter, name), |id| {
+            let share = &self.shares[id as usize];
+            share.filter == filter && *share.name == *name
+        })
+    }
+
+    fn add_share(&mut self, filter: FilterId, name: &str) -> u32 {
+        let share = Share { name: name.into(), filter, members: Vec::new(), turn: 0 };
+        let id = self.shares.insert(share) as u32;
+        self.share_of.insert(self.seed.hash(filter, name), id);
+        self.filters[filter as usize].shares.push(id);
+        id
+    }
+
+    fn remove_share(&mut self, id: u32) {
+        let share = self.shares.remove(id as usize);
+        self.share_of.remove(self.seed.hash(share.filter, &share.name), id);
+        self.filters[share.filter as usize].shares.retain(|&other| other != id);
+    }
+}
+
+fn split_level(topic: &str) -> (&str, Option<&str>) {
+    match topic.bytes().position(|byte| byte == b'/') {
+        Some(at) => (&topic[..at], Some(&topic[at + 1..])),
+        None => (topic, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topic;
+
+    fn subscriber(session: u32) -> Subscriber {
+        Subscriber { session, subscription_id: 0, qos: QoS::AtMostOnce, no_local: false, retain_as_published: false }
+    }
+
+    fn matched(index: &Index, topic: &str) -> Vec<String> {
+        let mut ids = Vec::new();
+        index.matches_into(topic, &mut ids);
+        let mut texts: Vec<String> = ids.iter().map(|&id| index.filter_text(id).to_string()).collect();
+        texts.sort();
+        texts
+    }
+
+    /// Every filter and topic of up to four levels over a small alphabet, against the plain definition, while
+    /// subscriptions come and go.
+    #[test]
+    fn agrees_with_the_plain_definition() {
+        let mut index = Index::new(Seed(1));
+        let mut random = 7u64;
+        let mut next = move |below: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % below
+        };
+        let mut held: Vec<(SubscriptionKey, String, u32)> = Vec::new();
+        for step in 0..6000 {
+            if next(3) == 0 && !held.is_empty() {
+                let (key, _, session) = held.swap_remove(next(held.len()));
+                index.unsubscribe(key, session);
+            } else {
+                let levels: Vec<&str> =
+                    (0..1 + next(4)).map(|_| ["a", "b", "", "+", "$x", "+", "ab"][next(7)]).collect();
+                let mut text = levels.join("/");
+                match next(4) {
+                    0 => text = if text.is_empty() { "#".into() } else { format!("{text}/#") },
+                    _ if text.is_empty() => continue,
+                    _ => {}
+                }
+                let session = next(5) as u32;
+                let (key, is_new) = index.subscribe(ShareFilter::parse(&text).unwrap(), subscriber(session));
+                assert_eq!(is_new, !held.iter().any(|(old, _, other)| (*old, *other) == (key, session)));
+                assert_eq!(index.find(ShareFilter::parse(&text).unwrap()), Some(key));
+                if is_new {
+                    held.push((key, text, session));
+                }
+            }
+            assert_eq!(index.subscription_count(), held.len());
+            if step % 10 == 0 {
+                let levels: Vec<&str> = (0..1 + next(4)).map(|_| ["a", "b", "", "$x", "ab"][next(5)]).collect();
+                let topic = levels.join("/");
+                let mut expected: Vec<String> =
+                    held.iter().filter(|(_, text, _)| topic::matches(text, &topic)).map(|held| held.1.clone()).collect();
+                expected.sort();
+                expected.dedup();
+                assert_eq!(matched(&index, &topic), expected, "{topic}");
+            }
+        }
+        for (key, _, session) in held.drain(..) {
+            index.unsubscribe(key, session);
+        }
+        assert_eq!((index.filters.len(), index.nodes.len(), index.children.len(), index.exact.len()), (0, 1, 0, 0));
+    }
+
+    #[test]
+    fn shares_of_one_filter_are_separate_from_each_other_and_from_plain_subscribers() {
+        let mut index = Index::new(Seed(2));
+        let parse = |text| ShareFilter::parse(text).unwrap();
+        let (plain, _) = index.subscribe(parse("a/+"), subscriber(1));
+        let (one, _) = index.subscribe(parse("$share/g/a/+"), subscriber(1));
+        let (two, _) = index.subscribe(parse("$share/h/a/+"), subscriber(1));
+        let (again, is_new) = index.subscribe(parse("$share/g/a/+"), subscriber(2));
+        assert!(is_new && again == one && one != two && plain.filter == one.filter);
+        assert_eq!(index.share_name(one), Some("g"));
+        let mut sizes = Vec::new();
+        index.for_each_share(plain.filter, |_, share| sizes.push(share.members.len()));
+        assert_eq!((index.subscribers(plain.filter).len(), sizes), (1, vec![2, 1]));
+        index.unsubscribe(plain, 1);
+        index.unsubscribe(one, 1);
+        index.unsubscribe(two, 1);
+        assert_eq!(matched(&index, "a/b"), ["a/+"]);
+        assert_eq!(index.find(parse("$share/h/a/+")), None);
+        index.unsubscribe(one, 2);
+        assert_eq!((matched(&index, "a/b").len(), index.share_of.len(), index.filter_count()), (0, 0, 0));
+    }
+}

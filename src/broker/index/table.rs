@@ -1,0 +1,126 @@
+//! An open-addressing table of 32-bit ids, for keys that live elsewhere: the caller brings the hash and compares.
+//! Eight bytes a slot, at most seven of eight slots used, linear probing, no tombstones.
+
+const EMPTY: u32 = u32::MAX;
+
+#[derive(Clone, Copy)]
+struct Slot {
+    hash: u32,
+    id: u32,
+}
+
+#[derive(Default)]
+pub struct Table {
+    slots: Vec<Slot>,
+    len: usize,
+}
+
+impl Table {
+    /// The id with this hash for which `is_equal` holds.
+    pub fn find(&self, hash: u32, mut is_equal: impl FnMut(u32) -> bool) -> Option<u32> {
+        if self.len == 0 {
+            return None;
+        }
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        while self.slots[at].id != EMPTY {
+            if self.slots[at].hash == hash && is_equal(self.slots[at].id) {
+                return Some(self.slots[at].id);
+            }
+            at = (at + 1) & mask;
+        }
+        None
+    }
+
+    /// Adds an id whose key is not in the table.
+    pub fn insert(&mut self, hash: u32, id: u32) {
+        if (self.len + 1) * 8 > self.slots.len() * 7 {
+            self.resize((self.slots.len() * 2).max(8));
+        }
+        self.place(Slot { hash, id });
+        self.len += 1;
+    }
+
+    /// Removes `id`, if it is there under `hash`.
+    pub fn remove(&mut self, hash: u32, id: u32) {
+        if self.len == 0 {
+            return;
+        }
+        let mask = self.slots.len() - 1;
+        let mut hole = hash as usize & mask;
+        while self.slots[hole].id != id {
+            if self.slots[hole].id == EMPTY {
+                return;
+            }
+            hole = (hole + 1) & mask;
+        }
+        let mut at = (hole + 1) & mask;
+        while self.slots[at].id != EMPTY {
+            let home = self.slots[at].hash as usize & mask;
+            // The slot may move into the hole only if its search, which begins at home, passes the hole.
+            if at.wrapping_sub(home) & mask >= at.wrapping_sub(hole) & mask {
+                self.slots[hole] = self.slots[at];
+                hole = at;
+            }
+            at = (at + 1) & mask;
+        }
+        self.slots[hole].id = EMPTY;
+        self.len -= 1;
+        if self.slots.len() > 64 && self.len * 8 < self.slots.len() {
+            self.resize(self.slots.len() / 4);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    fn resize(&mut self, size: usize) {
+        let old = std::mem::replace(&mut self.slots, vec![Slot { hash: 0, id: EMPTY }; size]);
+        old.into_iter().filter(|slot| slot.id != EMPTY).for_each(|slot| self.place(slot));
+    }
+
+    fn place(&mut self, slot: Slot) {
+        let mask = self.slots.len() - 1;
+        let mut at = slot.hash as usize & mask;
+        while self.slots[at].id != EMPTY {
+            at = (at + 1) & mask;
+        }
+        self.slots[at] = slot;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Few distinct hashes, so that runs are long and wrap around.
+    #[test]
+    fn finds_what_is_in_and_nothing_else() {
+        let mut table = Table::default();
+        let mut present = Vec::new();
+        let mut random = 12345u32;
+        for id in 0..20_000u32 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let hash = (random >> 8) % 97 * 0x0100_0001;
+            if random >> 30 == 0 && !present.is_empty() || present.len() > 300 {
+                let (hash, id) = present.swap_remove(random as usize % present.len());
+                table.remove(hash, id);
+                assert_eq!(table.find(hash, |other| other == id), None);
+            } else {
+                table.insert(hash, id);
+                present.push((hash, id));
+            }
+            assert_eq!(table.len(), present.len());
+            if id % 50 == 0 {
+                for &(hash, id) in &present {
+                    assert_eq!(table.find(hash, |other| other == id), Some(id));
+                }
+            }
+        }
+        for (hash, id) in present.drain(..) {
+            table.remove(hash, id);
+        }
+        assert!(table.len() == 0 && table.slots.len() <= 64);
+    }
+}

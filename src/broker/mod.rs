@@ -1,0 +1,4 @@
+mod hash;
+mod index;
+mod message;
+mod retained;

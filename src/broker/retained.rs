@@ -1,0 +1,288 @@
+//! The retained messages, ordered by topic. A filter's matches are found one after another from a topic on, so whoever
+//! sends them needs no more memory than the last topic sent, and the store may change meanwhile. Wildcards skip: the
+//! search jumps over what cannot match instead of looking at it.
+//!
+//! Invariant: one message a topic, never an empty payload. [MQTT-3.3.1-11] (3.1.1) [MQTT-3.3.1-7] (5.0)
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use super::message::Message;
+use crate::time::Millis;
+
+/// A retained message, compared by its topic alone.
+struct Entry {
+    message: Message,
+    /// Who published it, for No Local.
+    publisher: Option<Box<str>>,
+}
+
+impl Borrow<[u8]> for Entry {
+    fn borrow(&self) -> &[u8] {
+        self.message.topic_bytes()
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Entry) -> Ordering {
+        self.message.topic_bytes().cmp(other.message.topic_bytes())
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Entry) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Entry {}
+
+#[derive(Default)]
+pub struct Retained {
+    entries: BTreeSet<Entry>,
+    /// Messages that expire, earliest first.
+    expiring: BTreeSet<(Millis, Box<str>)>,
+    bytes: usize,
+}
+
+/// What stands at a topic compared with a filter.
+enum Step {
+    Match,
+    /// Nothing before this can match.
+    Seek(Vec<u8>),
+    /// Nothing after this can match.
+    End,
+}
+
+impl Retained {
+    /// Stores `message` in place of the topic's earlier one. [MQTT-3.3.1-5]
+    pub fn insert(&mut self, message: Message, publisher: Option<&str>) {
+        self.remove(message.topic());
+        self.bytes += message.content_len();
+        if message.expires_at() != Millis::NEVER {
+            self.expiring.insert((message.expires_at(), message.topic().into()));
+        }
+        self.entries.insert(Entry { message, publisher: publisher.map(Into::into) });
+    }
+
+    /// Removes the topic's message; says whether there was one.
+    pub fn remove(&mut self, topic: &str) -> bool {
+        let Some(entry) = self.entries.take(topic.as_bytes()) else { return false };
+        self.bytes -= entry.message.content_len();
+        if entry.message.expires_at() != Millis::NEVER {
+            self.expiring.remove(&(entry.message.expires_at(), topic.into()));
+        }
+        true
+    }
+
+    pub fn message(&self, topic: &str) -> Option<&Message> {
+        self.entries.get(topic.as_bytes()).map(|entry| &entry.message)
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Topics, properties and payloads kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Removes what has expired. [MQTT-3.3.2-5] (5.0)
+    pub fn expire(&mut self, now: Millis) {
+        while let Some((at, topic)) = self.expiring.first() {
+            if *at > now {
+                return;
+            }
+            let topic = topic.clone();
+            self.remove(&topic);
+        }
+    }
+
+    /// When the next message expires.
+    pub fn next_expiry(&self) -> Option<Millis> {
+        self.expiring.first().map(|(at, _)| *at)
+    }
+
+    /// The first message that `filter` matches behind topic `after` (from the beginning if nothing), and who published it.
+    pub fn next_match(&self, filter: &str, after: Option<&str>) -> Option<(&Message, Option<&str>)> {
+        let mut from: Vec<u8>;
+        let mut bound = match after {
+            None => Bound::Unbounded,
+            Some(after) => Bound::Excluded(after.as_bytes()),
+        };
+        loop {
+            let entry = self.entries.range::<[u8], _>((bound, Bound::Unbounded)).next()?;
+            match step(filter.as_bytes(), entry.message.topic_bytes()) {
+                Step::Match => return Some((&entry.message, entry.publisher.as_deref())),
+                Step::End => return None,
+                Step::Seek(target) => {
+                    debug_assert!(&target[..] > entry.message.topic_bytes());
+                    from = target;
+                    bound = Bound::Included(&from[..]);
+                }
+            }
+        }
+    }
+}
+
+/// Compares level by level; on a mismatch says where the next possible match is.
+fn step(filter: &[u8], topic: &[u8]) -> Step {
+    if topic.first() == Some(&b'$') && matches!(filter.first(), Some(b'+' | b'#')) {
+        // [MQTT-4.7.2-1]; '%' follows '$', and nothing that begins with '$' is left then.
+        return Step::Seek(vec![b'$' + 1]);
+    }
+    let mut at = 0;
+    let mut has_plus = false;
+    let mut levels = filter.split(|&byte| byte == b'/');
+    let mut wanted = levels.next();
+    loop {
+        let level_is_open = wanted == Some(b"+");
+        let end = topic[at..].iter().position(|&byte| byte == b'/').map_or(topic.len(), |length| at + length);
+        match wanted {
+            Some(b"#") => return Step::Match,
+            Some(b"+") => has_plus = true,
+            Some(level) if level == &topic[at..end] => {}
+            Some(level) => return mismatch(&topic[..at], level, topic, has_plus),
+            None => return mismatch(&topic[..at], &[], topic, has_plus),
+        }
+        wanted = levels.next();
+        if end == topic.len() {
+            return match wanted {
+                None | Some(b"#") => Step::Match,
+                // 'a-b' stands between 'a' and 'a/', and '+' may match it.
+                Some(_) if level_is_open => Step::Seek([topic, b"\0"].concat()),
+                Some(_) => Step::Seek([topic, b"/"].concat()),
+            };
+        }
+        at = end + 1;
+        if wanted.is_none() {
+            return past(&topic[..at], has_plus);
+        }
+    }
+}
+
+/// The topic begins with `prefix`, as the filter wants it, but does not go on with `level`.
+fn mismatch(prefix: &[u8], level: &[u8], topic: &[u8], has_plus: bool) -> Step {
+    let mut target = [prefix, level].concat();
+    if &target[..] > topic {
+        return Step::Seek(target);
+    }
+    target.push(b'/');
+    if &target[..] > topic {
+        return Step::Seek(target);
+    }
+    if prefix.is_empty() {
+        return Step::End;
+    }
+    past(prefix, has_plus)
+}
+
+/// Nothing more can match below `prefix`, which ends with '/'. '0' follows '/'.
+fn past(prefix: &[u8], has_plus: bool) -> Step {
+    if !has_plus {
+        return Step::End;
+    }
+    let mut target = prefix.to_vec();
+    target.pop();
+    target.push(b'/' + 1);
+    Step::Seek(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::MessageParts;
+    use super::*;
+    use crate::codec::QoS;
+    use crate::topic;
+
+    fn message(topic: &str, expires_at: Millis) -> Message {
+        let parts =
+            MessageParts { qos: QoS::AtMostOnce, retain: true, expires_at, topic, properties: &[], payload: b"1" };
+        Message::new(&parts, &mut Vec::new())
+    }
+
+    fn store(topics: &[&str]) -> Retained {
+        let mut retained = Retained::default();
+        topics.iter().for_each(|topic| retained.insert(message(topic, Millis::NEVER), None));
+        retained
+    }
+
+    fn all_matches(retained: &Retained, filter: &str) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        while let Some((message, _)) = retained.next_match(filter, found.last().map(String::as_str)) {
+            found.push(message.topic().to_string());
+        }
+        found
+    }
+
+    #[test]
+    fn finds_all_matches_in_order_and_nothing_else() {
+        let mut topics: Vec<String> = Vec::new();
+        let words = ["", "a", "b", "a-b", "a.c", "ab", "$SYS", "0", "~", "ä"];
+        for one in words {
+            topics.push(one.to_string());
+            for two in words {
+                topics.push(format!("{one}/{two}"));
+                for three in ["", "a", "x-", "$"] {
+                    topics.push(format!("{one}/{two}/{three}"));
+                }
+            }
+        }
+        topics.retain(|topic| topic::is_valid_name(topic));
+        topics.sort();
+        topics.dedup();
+        let retained = store(&topics.iter().map(String::as_str).collect::<Vec<_>>());
+        let levels = ["", "a", "a-b", "+", "$SYS", "ab", "zz"];
+        let mut filters: Vec<String> = vec!["#".into()];
+        for one in levels {
+            filters.extend([one.to_string(), format!("{one}/#")]);
+            for two in levels {
+                filters.extend([format!("{one}/{two}"), format!("{one}/{two}/#"), format!("{one}/{two}/+")]);
+                filters.extend(["a", "x-", ""].map(|three| format!("{one}/{two}/{three}")));
+            }
+        }
+        for filter in filters.iter().filter(|filter| topic::is_valid_filter(filter)) {
+            let expected: Vec<String> =
+                topics.iter().filter(|topic| topic::matches(filter, topic)).cloned().collect();
+            assert_eq!(all_matches(&retained, filter), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn the_search_goes_on_where_it_was_though_the_store_changes() {
+        let mut retained = store(&["a/1", "a/2", "a/3"]);
+        let (first, _) = retained.next_match("a/+", None).unwrap();
+        let first = first.topic().to_string();
+        retained.remove("a/1");
+        retained.remove("a/2");
+        retained.insert(message("a/25", Millis::NEVER), None);
+        assert_eq!(retained.next_match("a/+", Some(&first)).unwrap().0.topic(), "a/25");
+    }
+
+    #[test]
+    fn messages_expire_in_time_and_are_counted() {
+        let mut retained = store(&["a"]);
+        retained.insert(message("b", Millis(50)), Some("c1"));
+        retained.insert(message("b", Millis(70)), Some("c2"));
+        retained.insert(message("c", Millis(60)), None);
+        assert_eq!((retained.len(), retained.next_expiry(), retained.bytes()), (3, Some(Millis(60)), 6));
+        retained.expire(Millis(60));
+        assert!(retained.message("c").is_none() && retained.message("b").is_some());
+        retained.expire(Millis(70));
+        assert_eq!((retained.len(), retained.next_expiry(), retained.bytes()), (1, None, 2));
+        assert!(retained.remove("a") && !retained.remove("a") && retained.is_empty());
+    }
+}
