@@ -2,12 +2,27 @@
 //! and allocates nothing; encoding appends to a buffer of the caller. 3.x packets decode to the same structures
 //! as 5.0, with empty properties.
 
+mod ack;
+mod connack;
+mod connect;
+mod disconnect;
+mod kind;
 mod packet;
 mod property;
+mod publish;
+mod reader;
 mod reason;
+mod subscribe;
 mod version;
+mod writer;
 
+pub use ack::Ack;
+pub use connack::ConnAck;
+pub use connect::{Connect, Will, connect_version};
+pub use disconnect::{Auth, Disconnect};
 pub use packet::*;
-pub use property::*;
+pub use property::{Properties, PropertiesBuf, Property};
+pub use publish::{Publish, PublishHeader};
 pub use reason::ReasonCode;
+pub use subscribe::{RetainHandling, SubAck, Subscribe, SubscribeOptions, Unsubscribe};
 pub use version::Version;

@@ -1,0 +1,93 @@
+//! PUBACK, PUBREC, PUBREL and PUBCOMP, which look alike, and the reason code with properties that other packets end
+//! with in the same way.
+
+use super::kind::{Kind, protocol_error};
+use super::reader::Reader;
+use super::writer::{put_frame, put_properties, put_u16};
+use super::{DecodeError, Direction, Properties, ReasonCode, Version};
+
+/// PUBACK, PUBREC, PUBREL, PUBCOMP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack<'a> {
+    pub packet_id: u16,
+    pub reason: ReasonCode,
+    pub properties: Properties<'a>,
+}
+
+impl<'a> Ack<'a> {
+    #[inline]
+    pub(super) fn decode(
+        reader: &mut Reader<'a>,
+        kind: Kind,
+        version: Version,
+        direction: Direction,
+    ) -> Result<Ack<'a>, DecodeError> {
+        let packet_id = reader.packet_id(kind)?;
+        let (reason, properties) = decode_reason(reader, kind, version, direction)?;
+        Ok(Ack { packet_id, reason, properties })
+    }
+
+    #[inline]
+    pub(super) fn encode(&self, kind: Kind, version: Version, out: &mut Vec<u8>) {
+        put_frame(out, kind, |out| {
+            put_u16(out, self.packet_id);
+            put_reason(out, version, self.reason, self.properties);
+        });
+    }
+}
+
+/// A reason code and properties, of which either may be missing in 5.0; 3.x has none.
+pub(super) fn decode_reason<'a>(
+    reader: &mut Reader<'a>,
+    kind: Kind,
+    version: Version,
+    direction: Direction,
+) -> Result<(ReasonCode, Properties<'a>), DecodeError> {
+    if !version.has_properties() || reader.is_empty() {
+        return Ok((ReasonCode::Success, Properties::EMPTY));
+    }
+    let reason = ReasonCode::from_u8(reader.u8(kind.texts().reason_cut)?)
+        .filter(|reason| reason.may_stand_in(kind, direction))
+        .ok_or(protocol_error(kind.texts().reason_unknown))?;
+    if reader.is_empty() {
+        return Ok((reason, Properties::EMPTY));
+    }
+    Ok((reason, Properties::decode(reader, kind, version, direction)?))
+}
+
+/// The shortest form of `decode_reason`'s bytes.
+pub(super) fn put_reason(out: &mut Vec<u8>, version: Version, reason: ReasonCode, properties: Properties) {
+    if !version.has_properties() || reason == ReasonCode::Success && properties.is_empty() {
+        return;
+    }
+    out.push(reason as u8);
+    if !properties.is_empty() {
+        put_properties(out, version, properties);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Packet, PropertiesBuf, Property};
+    use super::*;
+
+    fn encoded(reason: ReasonCode, properties: Properties, version: Version) -> Vec<u8> {
+        let mut out = Vec::new();
+        Packet::PubRel(Ack { packet_id: 0x0102, reason, properties }).encode(version, &mut out);
+        out
+    }
+
+    #[test]
+    fn acknowledgements_are_as_short_as_can_be() {
+        let mut properties = PropertiesBuf::default();
+        properties.push(Property::ReasonString("no"));
+        let properties = properties.as_properties();
+        let (good, bad) = (ReasonCode::Success, ReasonCode::PacketIdentifierNotFound);
+        assert_eq!(encoded(good, Properties::EMPTY, Version::V5), [0x62, 2, 1, 2]);
+        assert_eq!(encoded(bad, Properties::EMPTY, Version::V5), [0x62, 3, 1, 2, 0x92]);
+        assert_eq!(encoded(bad, properties, Version::V5), *b"\x62\x09\x01\x02\x92\x05\x1F\x00\x02no");
+        assert_eq!(encoded(good, properties, Version::V5), *b"\x62\x09\x01\x02\x00\x05\x1F\x00\x02no");
+        assert_eq!(encoded(bad, properties, Version::V311), [0x62, 2, 1, 2]);
+        assert_eq!(encoded(bad, properties, Version::V31), [0x62, 2, 1, 2]);
+    }
+}
