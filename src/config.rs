@@ -1,8 +1,6 @@
 //! Every number the broker obeys, with its unit, its default and the reason for the default. Built from flags by
 //! `options`; the core reads it and never changes it.
 
-use std::net::SocketAddr;
-
 use crate::codec::QoS;
 
 /// What the core obeys. Option names are Mosquitto's where Mosquitto has the option.
@@ -107,11 +105,23 @@ pub enum QueuePolicy {
     Reject,
 }
 
-/// One address to listen on.
+/// One listener as it was asked for. It opens a socket for each of its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerConfig {
-    /// Port 0 takes a free port and prints it.
-    pub address: SocketAddr,
+    /// 0 takes a free port, the same one for every address of the listener.
+    pub port: u16,
+    pub host: Host,
     /// Clients without a user name may connect.
     pub allow_anonymous: bool,
+}
+
+/// Which addresses a listener binds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// All IPv4 and all IPv6 addresses.
+    All,
+    /// 127.0.0.1 and ::1.
+    Loopback,
+    /// An address, or every address a name resolves to.
+    Named(String),
 }

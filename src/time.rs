@@ -46,7 +46,7 @@ mod tests {
     fn rounding_never_goes_back() {
         for ms in [0, 1, 249, 250, 251, 12_345] {
             let rounded = Millis(ms).round_up(250);
-            assert!(rounded >= Millis(ms) && rounded.0 < ms + 250 && rounded.0 % 250 == 0);
+            assert!(rounded >= Millis(ms) && rounded.0 < ms + 250 && rounded.0.is_multiple_of(250));
         }
     }
 

@@ -1,0 +1,8 @@
+//! Sockets: what listens, and what turns socket bytes into MQTT bytes and back. Knows nothing of MQTT itself.
+//! Together with `os` the only place with `unsafe`.
+
+mod listener;
+mod transport;
+
+pub use listener::{Accept, Listener, OpenError, Refusal, open};
+pub use transport::Transport;

@@ -1,0 +1,56 @@
+//! What the options fill in while they are read. Defaults that depend on other options are settled when all are known.
+
+use log::LevelFilter;
+
+use super::Settings;
+use crate::config::{Config, Host, ListenerConfig};
+
+/// The port of MQTT.
+const PORT: u16 = 1883;
+
+#[derive(Debug, Default)]
+pub struct Draft {
+    pub core: Config,
+    /// Ports for this machine alone.
+    pub local_ports: Vec<u16>,
+    pub listeners: Vec<(u16, Host)>,
+    pub allow_anonymous: Option<bool>,
+    pub verbose: bool,
+    pub quiet: bool,
+    pub question: Option<Question>,
+}
+
+/// What is answered instead of serving.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Question {
+    Help,
+    Version,
+}
+
+impl Draft {
+    pub fn settle(self) -> Settings {
+        let local_only = self.listeners.is_empty();
+        let allow_anonymous = self.allow_anonymous.unwrap_or(local_only);
+        let mut warnings = Vec::new();
+        let mut listeners = self.listeners;
+        if !local_only && !self.local_ports.is_empty() {
+            warnings.push("--port is ignored, because a listener is configured.".to_string());
+        }
+        if local_only {
+            let ports = if self.local_ports.is_empty() { vec![PORT] } else { self.local_ports };
+            listeners.extend(ports.into_iter().map(|port| (port, Host::Loopback)));
+        }
+        let listener = |(port, host)| ListenerConfig { port, host, allow_anonymous };
+        Settings {
+            core: self.core,
+            listeners: listeners.into_iter().map(listener).collect(),
+            local_only,
+            log_level: match (self.quiet, self.verbose) {
+                (true, _) => LevelFilter::Off,
+                (false, true) => LevelFilter::Debug,
+                (false, false) => LevelFilter::Info,
+            },
+            warnings,
+        }
+    }
+}

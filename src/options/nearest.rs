@@ -1,0 +1,57 @@
+//! What somebody meant who wrote an option that does not exist.
+
+use super::table::OPTIONS;
+
+/// The unknown option as it was written, and the valid one next to it. A single letter has no neighbours: then all
+/// valid letters are named.
+pub fn unknown(name: &str) -> String {
+    if name.chars().count() == 1 {
+        let letters: String =
+            OPTIONS.iter().filter_map(|row| row.short).flat_map(|letter| [' ', '-', letter]).collect();
+        return format!("-{name}; the short ones are{letters}");
+    }
+    let nearest = OPTIONS.iter().map(|row| row.flag()).min_by_key(|flag| distance(name, flag)).unwrap_or_default();
+    format!("--{name}; the nearest is --{nearest}")
+}
+
+/// Letters to insert, remove or replace until `a` is `b` (Levenshtein), where Mosquitto's underscore is a dash.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right) in b.bytes().enumerate() {
+            let same = left == right || (left == b'_' && right == b'-');
+            let replaced = diagonal + usize::from(!same);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        for (a, b, expected) in [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("max_qos", "max-qos", 0)] {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn the_neighbour_is_named() {
+        for (name, expected) in [
+            ("allow_anonymous", "--allow-anonymous"),
+            ("anonymous", "--allow-anonymous"),
+            ("listen", "--listener"),
+            ("max-queue-bytes", "--max-queued-bytes"),
+            ("", "--port"),
+        ] {
+            let text = unknown(name);
+            assert_eq!(text, format!("--{name}; the nearest is {expected}"));
+        }
+    }
+}

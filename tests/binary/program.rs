@@ -1,0 +1,104 @@
+//! Starts the program and follows what it says.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+/// Far beyond what anything here takes: a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn command(arguments: &[&str], rust_log: Option<&str>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_midge"));
+    command.args(arguments).env_remove("RUST_LOG").stdin(Stdio::null());
+    command.envs(rust_log.map(|filters| ("RUST_LOG", filters)));
+    command
+}
+
+/// Runs the program to its end.
+pub fn run(arguments: &[&str], rust_log: Option<&str>) -> Output {
+    command(arguments, rust_log).output().unwrap()
+}
+
+/// Runs the program to its failure: its exit code and the only lines it may have written, without their times.
+pub fn fail(arguments: &[&str]) -> (i32, Vec<String>) {
+    let output = run(arguments, None);
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), stderr.lines().map(|line| without_time(line).to_string()).collect())
+}
+
+/// The text behind `EPOCHSECONDS: `.
+pub fn without_time(line: &str) -> &str {
+    match line.split_once(": ") {
+        Some((time, text)) if time.parse::<u64>().is_ok_and(|seconds| seconds > 1_600_000_000) => text,
+        _ => line,
+    }
+}
+
+/// The program while it runs; killed at the end of the test if it still does.
+pub struct Midge {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Midge {
+    pub fn start(arguments: &[&str], rust_log: Option<&str>) -> Midge {
+        let mut child = command(arguments, rust_log).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stderr.lines() {
+                if sender.send(line.unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        Midge { child, lines }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All lines up to the one that says the broker runs, without their times.
+    pub fn start_lines(&self) -> Vec<String> {
+        let mut seen = Vec::new();
+        while !seen.last().is_some_and(|line: &String| line.ends_with(" running")) {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it does not run: {seen:#?}"));
+            assert_ne!(without_time(&line), line, "the line has no time");
+            seen.push(without_time(&line).to_string());
+        }
+        seen
+    }
+
+    /// Sends the signal, waits for the end, and returns it with the lines written since `start_lines`.
+    pub fn stop(mut self, signal: &str) -> (ExitStatus, Vec<String>) {
+        let kill = format!("kill -{signal} {}", self.pid());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        let mut rest = Vec::new();
+        // The channel ends when the program's standard error does.
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => rest.push(without_time(&line).to_string()),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("{signal} does not end it: {rest:#?}"),
+            }
+        }
+        (self.child.wait().unwrap(), rest)
+    }
+}
+
+impl Drop for Midge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The port in `Opening FAMILY listen socket on port N.`; `None` if there is no such line.
+pub fn port(lines: &[String], family: &str) -> Option<u16> {
+    let prefix = format!("Opening {family} listen socket on port ");
+    lines.iter().find_map(|line| line.strip_prefix(&prefix)?.strip_suffix('.')?.parse().ok())
+}
