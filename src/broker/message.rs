@@ -29,9 +29,6 @@ const HEADER: usize = 1 + 8 + 2 + 4;
 const RETAIN: u8 = 0x80;
 
 impl Message {
-    /// Bytes of a message besides its contents: reference counts and header.
-    pub const OVERHEAD: usize = 2 * size_of::<usize>() + HEADER;
-
     /// Copies the parts, once: `scratch` is where they are put together.
     pub fn new(parts: &MessageParts, scratch: &mut Vec<u8>) -> Message {
         scratch.clear();

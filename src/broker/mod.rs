@@ -1,4 +1,357 @@
+//! The pure core: all protocol state, and nothing of the system. Bytes, time and a seed come in as arguments; output
+//! is appended to buffers the shell writes out. A link is one live connection; a session is one client id and outlives
+//! links; nobody here asks who opened a link.
+//!
+//! ```text
+//! receive -> connect / publish / subscribe / acknowledge / close     one file a packet direction
+//!            publish -> index, retained -> deliver -> link.output    or session queue
+//! wrote   -> flow -> deliver (what waited)                           pausing, stalls, what may go on
+//! tick    -> wheel -> timers                                         keep-alive, expiry, wills, retransmission
+//! ```
+//!
+//! Invariants, swept by `check_invariants`: a session and its link name each other; a link is freed in `reap` alone; every
+//! subscription stands both in its session and in the index; a paused link stands in exactly one waiting list.
+//!
+//! The seam for durable storage: everything that must survive a restart lives in `Session` and `Retained`, and changes in
+//! the methods of those two and of `Delivery` alone.
+
+mod access;
+mod acknowledge;
+mod alias;
+mod check;
+mod clients;
+mod close;
+mod connect;
+mod deliver;
+mod flow;
 mod hash;
 mod index;
+mod link;
 mod message;
+mod publish;
 mod retained;
+mod session;
+mod stats;
+mod subscribe;
+mod table;
+mod timers;
+mod will;
+
+use crate::buffer::OutBuf;
+use crate::codec::{self, Direction, Packet, Split};
+use crate::config::Config;
+use crate::time::Millis;
+
+use self::clients::Clients;
+use self::close::CloseReason;
+use self::hash::Seed;
+use self::index::{FilterId, Index};
+use self::link::{Paused, State};
+use self::retained::Retained;
+
+pub use self::close::HangUp;
+pub use self::link::{LinkId, Peer};
+pub use self::stats::Stats;
+
+/// No link, session or share.
+const NONE: u32 = u32::MAX;
+
+/// A CONNECT larger than this is refused: three fields of 64 kB are possible, but nobody who may not be let in gets
+/// more memory than Mosquitto 2.1 allows.
+const CONNECT_PACKET_MAX: u32 = 100_000;
+
+/// The broker's state and everything that may happen to it.
+pub struct Broker {
+    clients: Clients,
+    index: Index,
+    retained: Retained,
+    /// Armed for the first retained message that expires.
+    retained_timer: crate::wheel::TimerId,
+    /// Reused by `route`.
+    matches: Vec<FilterId>,
+    /// Links whose input may go on.
+    resumed: Vec<LinkId>,
+    /// Numbers for made-up client ids.
+    random: u64,
+}
+
+impl Broker {
+    /// `seed` must be unpredictable to clients: it keys the hash tables.
+    pub fn new(config: Config, seed: u64) -> Broker {
+        Broker {
+            clients: Clients::new(config, Seed(seed)),
+            index: Index::new(Seed(seed)),
+            retained: Retained::default(),
+            retained_timer: crate::wheel::TimerId::NONE,
+            matches: Vec::new(),
+            resumed: Vec::new(),
+            random: seed ^ 0x9E37_79B9_7F4A_7C15,
+        }
+    }
+
+    /// A connection was accepted from `peer`. `allow_anonymous` is the listener's.
+    pub fn open(&mut self, peer: Peer, allow_anonymous: bool, now: Millis) -> LinkId {
+        self.clients.open(peer, allow_anonymous, now)
+    }
+
+    /// Bytes that arrived on `id`. Whole packets are handled; the rest is kept until more arrives.
+    pub fn receive(&mut self, id: LinkId, bytes: &[u8], now: Millis) {
+        let link = self.clients.link_mut(id);
+        link.last_received = now;
+        let (is_fresh, was_paused) = (link.input.is_empty(), link.is_paused());
+        self.clients.stats.bytes_received += bytes.len() as u64;
+        if is_fresh && !was_paused {
+            let used = self.process(id, bytes, now);
+            let Clients { links, pool, .. } = &mut self.clients;
+            if used < bytes.len() {
+                links[id as usize].input.append(&bytes[used..], pool);
+            }
+        } else {
+            let Clients { links, pool, .. } = &mut self.clients;
+            links[id as usize].input.append(bytes, pool);
+            if !was_paused {
+                self.process_input(id, now);
+            }
+        }
+        if self.clients.links[id as usize].is_paused() {
+            self.read_ahead(id, now);
+        }
+    }
+
+    /// Whether the link's socket should be read: not while it waits for others and enough is buffered, nor once closed.
+    pub fn wants_input(&self, id: LinkId) -> bool {
+        let link = &self.clients.links[id as usize];
+        match link.state {
+            State::Closing => false,
+            _ => !link.is_paused() || link.reads_ahead(),
+        }
+    }
+
+    /// What is to be written on `id`.
+    pub fn output(&self, id: LinkId) -> &OutBuf {
+        &self.clients.links[id as usize].output
+    }
+
+    /// The socket took `count` bytes of the output.
+    pub fn wrote(&mut self, id: LinkId, count: usize, now: Millis) {
+        let Clients { links, pool, stats, .. } = &mut self.clients;
+        let link = &mut links[id as usize];
+        link.output.advance(count, pool);
+        stats.bytes_sent += count as u64;
+        if count > 0 && link.state != State::Closing {
+            self.progress(id, now);
+        }
+    }
+
+    /// The socket can take output again, or was not given all of it: the link is dirty if it has any.
+    pub fn mark_unwritten(&mut self, id: LinkId) {
+        if !self.clients.links[id as usize].output.is_empty() {
+            self.clients.mark_dirty(id);
+        }
+    }
+
+    /// Fires what is due.
+    pub fn tick(&mut self, now: Millis) {
+        self.clients.wheel.advance(now);
+        while let Some(owner) = self.clients.wheel.pop_due() {
+            self.fire(owner, now);
+        }
+    }
+
+    /// When `tick` has to be called again; never if nothing.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.clients.wheel.next_deadline()
+    }
+
+    /// Lets links that were paused go on. The caller reads the sockets of those listed in `readable` again, whose
+    /// readiness it may have passed over.
+    pub fn resume(&mut self, readable: &mut Vec<LinkId>, now: Millis) {
+        let mut resumed = std::mem::take(&mut self.resumed);
+        for id in resumed.drain(..) {
+            let link = &mut self.clients.links[id as usize];
+            if link.state == State::Closing || link.is_paused() {
+                continue;
+            }
+            link.last_received = now;
+            self.process_input(id, now);
+            if self.clients.links[id as usize].is_paused() {
+                self.read_ahead(id, now);
+            }
+            readable.push(id);
+        }
+        if self.resumed.is_empty() {
+            self.resumed = resumed;
+        }
+    }
+
+    /// Moves the links with unwritten output, each once, into `dirty`.
+    pub fn take_dirty(&mut self, dirty: &mut Vec<LinkId>) {
+        let Clients { links, dirty: own, .. } = &mut self.clients;
+        for id in own.drain(..) {
+            links[id as usize].is_dirty = false;
+            dirty.push(id);
+        }
+    }
+
+    /// Moves the links that are to be closed once their output had its chance into `closing`; each is given back with `reap`.
+    pub fn take_closing(&mut self, closing: &mut Vec<LinkId>) {
+        closing.append(&mut self.clients.closing);
+    }
+
+    /// Frees a link from `take_closing`.
+    pub fn reap(&mut self, id: LinkId) {
+        self.clients.reap(id);
+    }
+
+    /// Something is left to do in this turn: output to write, links to resume or to close.
+    pub fn has_work(&self) -> bool {
+        !self.clients.dirty.is_empty() || !self.resumed.is_empty() || !self.clients.closing.is_empty()
+    }
+
+    pub fn stats(&self) -> &Stats {
+        &self.clients.stats
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.clients.config
+    }
+
+    /// Live connections, with and without CONNECT.
+    pub fn link_count(&self) -> usize {
+        self.clients.links.len()
+    }
+
+    /// Sessions, connected and stored.
+    pub fn session_count(&self) -> usize {
+        self.clients.sessions.len()
+    }
+
+    /// Subscriptions of all sessions.
+    pub fn subscription_count(&self) -> usize {
+        self.index.subscription_count()
+    }
+
+    /// Retained messages.
+    pub fn retained_count(&self) -> usize {
+        self.retained.len()
+    }
+
+    /// Bytes of the retained messages: topics, properties and payloads.
+    pub fn retained_bytes(&self) -> usize {
+        self.retained.bytes()
+    }
+
+    /// Handles what the link's own buffer holds.
+    fn process_input(&mut self, id: LinkId, now: Millis) {
+        let mut input = std::mem::take(&mut self.clients.links[id as usize].input);
+        let used = self.process(id, input.bytes(), now);
+        input.consume(used, &mut self.clients.pool);
+        self.clients.links[id as usize].input = input;
+    }
+
+    /// Handles the whole packets in `bytes` until the link is paused or closed; says how many bytes are done with.
+    fn process(&mut self, id: LinkId, bytes: &[u8], now: Millis) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            let link = &self.clients.links[id as usize];
+            if link.state == State::Closing {
+                return bytes.len();
+            }
+            if link.is_paused() {
+                break;
+            }
+            match self.process_one(id, &bytes[at..], now) {
+                Ok(0) => break,
+                Ok(used) => at += used,
+                Err(reason) => self.close(id, reason, now),
+            }
+            self.clients.pause_if_output_is_full(id);
+        }
+        match self.clients.links[id as usize].state {
+            State::Closing => bytes.len(),
+            _ => at,
+        }
+    }
+
+    /// Handles the first packet of `bytes`; says how long it was, 0 if it is not whole.
+    fn process_one(&mut self, id: LinkId, bytes: &[u8], now: Millis) -> Result<usize, CloseReason> {
+        let link = &self.clients.links[id as usize];
+        let (version, is_connected) = (link.version, link.state == State::Connected);
+        let packet_size_max = if is_connected { self.clients.config.max_packet_size } else { CONNECT_PACKET_MAX };
+        if !is_connected && bytes[0] != FIRST_BYTE_OF_CONNECT {
+            return Err(CloseReason::first_packet_not_connect(bytes[0]));
+        }
+        let (body, len) = match codec::split_frame(bytes, packet_size_max).map_err(CloseReason::decode)? {
+            Split::NeedMore => return Ok(0),
+            Split::Frame { body, len } => (body, len),
+        };
+        self.clients.stats.packets_received += 1;
+        let body = &bytes[body..len];
+        if !is_connected {
+            self.connect(id, body, now);
+            return Ok(len);
+        }
+        let packet = codec::decode(bytes[0], body, version, Direction::ToServer).map_err(CloseReason::decode)?;
+        self.handle(id, packet, now)?;
+        Ok(len)
+    }
+
+    fn handle(&mut self, id: LinkId, packet: Packet, now: Millis) -> Result<(), CloseReason> {
+        match packet {
+            Packet::Publish(publish) => self.publish(id, publish, now)?,
+            Packet::PubAck(ack) => self.puback(id, ack, now),
+            Packet::PubRec(ack) => self.pubrec(id, ack, now),
+            Packet::PubRel(ack) => self.pubrel(id, ack),
+            Packet::PubComp(ack) => self.pubcomp(id, ack, now),
+            Packet::Subscribe(subscribe) => self.subscribe(id, subscribe, now)?,
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(id, unsubscribe)?,
+            Packet::PingReq => self.clients.send(id, &Packet::PingResp),
+            Packet::Disconnect(disconnect) => self.disconnect(id, disconnect, now)?,
+            Packet::Auth(_) => return Err(CloseReason::unexpected_auth()),
+            Packet::Connect(_) => return Err(CloseReason::second_connect()),
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                return Err(CloseReason::wrong_direction());
+            }
+        }
+        Ok(())
+    }
+
+    /// While a link waits for a slow subscriber, its PUBLISH packets wait with it, but its acknowledgements and pings
+    /// do not: two clients that publish to each other would otherwise wait for each other for ever. The order between
+    /// an acknowledgement and a PUBLISH of the same client means nothing.
+    fn read_ahead(&mut self, id: LinkId, now: Millis) {
+        if !matches!(self.clients.links[id as usize].paused, Paused::ForSubscriber(_)) {
+            return;
+        }
+        let mut input = std::mem::take(&mut self.clients.links[id as usize].input);
+        let (mut at, mut taken) = (input.looked_at(), Vec::new());
+        while let Ok(Split::Frame { body, len }) =
+            codec::split_frame(&input.bytes()[at..], self.clients.config.max_packet_size)
+        {
+            let frame = &input.bytes()[at..at + len];
+            let version = self.clients.links[id as usize].version;
+            if may_overtake(frame[0])
+                && let Ok(packet) = codec::decode(frame[0], &frame[body..], version, Direction::ToServer)
+            {
+                self.clients.stats.packets_received += 1;
+                // Acknowledgements and pings never close a link.
+                let _ = self.handle(id, packet, now);
+                taken.push(at..at + len);
+            }
+            at += len;
+        }
+        input.cut(at, &taken);
+        let link = &mut self.clients.links[id as usize];
+        link.input = input;
+        if !link.reads_ahead() {
+            self.release_waiters(id);
+        }
+    }
+}
+
+const FIRST_BYTE_OF_CONNECT: u8 = 0x10;
+
+/// PUBACK, PUBREC, PUBCOMP and PINGREQ.
+fn may_overtake(first_byte: u8) -> bool {
+    matches!(first_byte, 0x40 | 0x50 | 0x70 | 0xC0)
+}

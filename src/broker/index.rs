@@ -5,12 +5,10 @@
 //! Invariants: a filter exists while somebody subscribes to it; a trie node exists while a filter ends at or below it.
 //! Matching visits a trie node at most once, and filters have at most `LEVELS_MAX` levels, so recursion is bounded.
 
-mod table;
-
 use slab::Slab;
 
-use self::table::Table;
 use super::hash::Seed;
+use super::table::Table;
 use crate::codec::QoS;
 use crate::topic::{ShareFilter, has_wildcard};
 
@@ -149,7 +147,6 @@ pub struct Index {
     shares: Slab<Share>,
     share_of: Table,
     subscription_count: usize,
-    generation: u32,
 }
 
 impl Index {
@@ -165,7 +162,6 @@ impl Index {
             shares: Slab::new(),
             share_of: Table::default(),
             subscription_count: 0,
-            generation: 0,
         }
     }
 
@@ -174,29 +170,13 @@ impl Index {
         self.subscription_count
     }
 
-    /// Distinct filters.
-    pub fn filter_count(&self) -> usize {
-        self.filters.len()
-    }
-
-    /// Changes whenever a match may have changed.
-    pub fn generation(&self) -> u32 {
-        self.generation
-    }
-
     pub fn filter_text(&self, filter: FilterId) -> &str {
         &self.filters[filter as usize].text
-    }
-
-    /// The share name of a shared subscription.
-    pub fn share_name(&self, key: SubscriptionKey) -> Option<&str> {
-        self.shares.get(key.share as usize).map(|share| &*share.name)
     }
 
     /// Adds the subscription, or replaces the one the session has for the same filter; says whether it is new.
     /// [MQTT-3.8.4-3]
     pub fn subscribe(&mut self, filter: ShareFilter, subscriber: Subscriber) -> (SubscriptionKey, bool) {
-        self.generation = self.generation.wrapping_add(1);
         let id = self.find_filter(filter.filter).unwrap_or_else(|| self.add_filter(filter.filter));
         let Some(name) = filter.share_name else {
             let is_new = self.filters[id as usize].subscribers.put(subscriber);
@@ -231,7 +211,6 @@ impl Index {
 
     /// Removes a subscription the session has.
     pub fn unsubscribe(&mut self, key: SubscriptionKey, session: u32) {
-        self.generation = self.generation.wrapping_add(1);
         self.subscription_count -= 1;
         if key.share == NONE {
             self.filters[key.filter as usize].subscribers.remove(session);
@@ -275,15 +254,10 @@ impl Index {
     }
 
     /// Calls `choose` with each share of `filter`.
-    pub fn for_each_share(&mut self, filter: FilterId, mut choose: impl FnMut(u32, &mut Share)) {
+    pub fn for_each_share(&mut self, filter: FilterId, mut choose: impl FnMut(&mut Share)) {
         for &share in &self.filters[filter as usize].shares {
-            choose(share, &mut self.shares[share as usize]);
+            choose(&mut self.shares[share as usize]);
         }
-    }
-
-    /// The share with this number, if it still exists.
-    pub fn share_mut(&mut self, share: u32) -> Option<&mut Share> {
-        self.shares.get_mut(share as usize)
     }
 
     pub fn subscriber(&self, key: SubscriptionKey, session: u32) -> Option<&Subscriber> {
@@ -500,8 +474,11 @@ mod tests {
             if step % 10 == 0 {
                 let levels: Vec<&str> = (0..1 + next(4)).map(|_| ["a", "b", "", "$x", "ab"][next(5)]).collect();
                 let topic = levels.join("/");
-                let mut expected: Vec<String> =
-                    held.iter().filter(|(_, text, _)| topic::matches(text, &topic)).map(|held| held.1.clone()).collect();
+                let mut expected: Vec<String> = held
+                    .iter()
+                    .filter(|(_, text, _)| topic::matches(text, &topic))
+                    .map(|held| held.1.clone())
+                    .collect();
                 expected.sort();
                 expected.dedup();
                 assert_eq!(matched(&index, &topic), expected, "{topic}");
@@ -522,9 +499,8 @@ mod tests {
         let (two, _) = index.subscribe(parse("$share/h/a/+"), subscriber(1));
         let (again, is_new) = index.subscribe(parse("$share/g/a/+"), subscriber(2));
         assert!(is_new && again == one && one != two && plain.filter == one.filter);
-        assert_eq!(index.share_name(one), Some("g"));
         let mut sizes = Vec::new();
-        index.for_each_share(plain.filter, |_, share| sizes.push(share.members.len()));
+        index.for_each_share(plain.filter, |share| sizes.push(share.members.len()));
         assert_eq!((index.subscribers(plain.filter).len(), sizes), (1, vec![2, 1]));
         index.unsubscribe(plain, 1);
         index.unsubscribe(one, 1);
@@ -532,6 +508,6 @@ mod tests {
         assert_eq!(matched(&index, "a/b"), ["a/+"]);
         assert_eq!(index.find(parse("$share/h/a/+")), None);
         index.unsubscribe(one, 2);
-        assert_eq!((matched(&index, "a/b").len(), index.share_of.len(), index.filter_count()), (0, 0, 0));
+        assert_eq!((matched(&index, "a/b").len(), index.share_of.len(), index.filters.len()), (0, 0, 0));
     }
 }

@@ -1,0 +1,75 @@
+//! PUBACK, PUBREC, PUBREL and PUBCOMP from a client: the progress of QoS 1 and 2 exchanges, both ways. A packet id nobody
+//! knows is answered where an answer is due and never closes the link.
+
+use super::Broker;
+use super::link::LinkId;
+use crate::codec::{Ack, Packet, Properties, QoS, ReasonCode};
+use crate::time::Millis;
+
+impl Broker {
+    /// The client has a QoS 1 message. [MQTT-4.3.2-1] (3.1.1) [MQTT-4.3.2-3] (5.0)
+    pub(super) fn puback(&mut self, id: LinkId, ack: Ack, now: Millis) {
+        let delivery = self.clients.sessions[self.clients.links[id as usize].session as usize].delivery_mut();
+        let open = delivery.position(ack.packet_id).filter(|&at| delivery.inflight[at].qos == QoS::AtLeastOnce);
+        match open {
+            Some(at) => {
+                // A refusal settles the message as well. [MQTT-4.4.0-2] [MQTT-4.8.2-6] (5.0)
+                delivery.complete(at);
+                self.progress(id, now);
+            }
+            None => log::debug!("{}: PUBACK for unknown packet id {}.", self.clients.name(id), ack.packet_id),
+        }
+    }
+
+    /// The client has a QoS 2 message; PUBREL lets it go on. [MQTT-4.3.3-1] (3.1.1) [MQTT-4.3.3-4] (5.0)
+    pub(super) fn pubrec(&mut self, id: LinkId, ack: Ack, now: Millis) {
+        let delivery = self.clients.sessions[self.clients.links[id as usize].session as usize].delivery_mut();
+        let open = delivery.position(ack.packet_id).filter(|&at| delivery.inflight[at].qos == QoS::ExactlyOnce);
+        let mut reason = ReasonCode::Success;
+        match open {
+            Some(at) if ack.reason.is_error() => {
+                delivery.complete(at);
+                self.progress(id, now);
+                return;
+            }
+            Some(at) => {
+                // From here on only PUBREL is sent again. [MQTT-4.3.3-6] (5.0)
+                delivery.inflight[at].message = None;
+                delivery.inflight[at].sent_at = now;
+            }
+            None if ack.reason.is_error() => return,
+            None => reason = ReasonCode::PacketIdentifierNotFound,
+        }
+        self.clients.send(id, &Packet::PubRel(answer(ack.packet_id, reason)));
+        self.clients.link_mut(id).last_progress = now;
+    }
+
+    /// The client completes a QoS 2 message we received. [MQTT-4.3.3-2] (3.1.1) [MQTT-4.3.3-11] (5.0)
+    pub(super) fn pubrel(&mut self, id: LinkId, ack: Ack) {
+        let session = self.clients.links[id as usize].session;
+        let reason = match self.clients.session_mut(session).release(ack.packet_id) {
+            true => ReasonCode::Success,
+            false => ReasonCode::PacketIdentifierNotFound,
+        };
+        self.clients.send(id, &Packet::PubComp(answer(ack.packet_id, reason)));
+    }
+
+    /// The client is done with a QoS 2 message. [MQTT-4.3.3-1] (3.1.1) [MQTT-4.3.3-5] (5.0)
+    pub(super) fn pubcomp(&mut self, id: LinkId, ack: Ack, now: Millis) {
+        let delivery = self.clients.sessions[self.clients.links[id as usize].session as usize].delivery_mut();
+        let is_open =
+            |at: &usize| delivery.inflight[*at].qos == QoS::ExactlyOnce && delivery.inflight[*at].message.is_none();
+        match delivery.position(ack.packet_id).filter(is_open) {
+            Some(at) => {
+                delivery.complete(at);
+                self.progress(id, now);
+            }
+            None => log::debug!("{}: PUBCOMP for unknown packet id {}.", self.clients.name(id), ack.packet_id),
+        }
+    }
+}
+
+/// An acknowledgement without properties.
+pub(super) fn answer(packet_id: u16, reason: ReasonCode) -> Ack<'static> {
+    Ack { packet_id, reason, properties: Properties::EMPTY }
+}

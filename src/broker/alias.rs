@@ -1,0 +1,135 @@
+//! Topic aliases of one 5.0 connection, both ways. They die with the link. [MQTT-3.3.2-7] (5.0)
+
+use std::rc::Rc;
+
+use super::hash::Seed;
+use super::table::Table;
+use crate::topic;
+
+/// Seen-before marks for topics that have no alias: a topic gets one the second time it comes.
+const SEEN_SLOTS: usize = 64;
+
+pub struct Aliases {
+    /// The client's: topic number `n` stands at `n - 1`; empty = unknown.
+    incoming: Vec<Rc<str>>,
+    /// Topic Alias Maximum of CONNACK.
+    incoming_max: u16,
+    /// Ours: the topic with alias `n` stands at `n - 1`.
+    outgoing: Vec<Box<str>>,
+    /// Topic Alias Maximum of CONNECT, or our own limit.
+    outgoing_max: u16,
+    outgoing_by_topic: Table,
+    seen: [u32; SEEN_SLOTS],
+    seed: Seed,
+}
+
+/// What is wrong with an incoming alias.
+#[derive(Debug, PartialEq, Eq)]
+pub enum AliasError {
+    /// Above the maximum told in CONNACK. [MQTT-3.2.2-17] (5.0)
+    TooHigh,
+    /// An empty topic with an alias that stands for nothing yet.
+    Unknown,
+}
+
+/// How to write the topic of an outgoing PUBLISH.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// With its name alone.
+    Plain,
+    /// With its name, and this alias from now on.
+    Introduce(u16),
+    /// With the alias instead of the name.
+    Use(u16),
+}
+
+impl Aliases {
+    pub fn new(incoming_max: u16, outgoing_max: u16, seed: Seed) -> Aliases {
+        Aliases {
+            incoming: Vec::new(),
+            incoming_max,
+            outgoing: Vec::new(),
+            outgoing_max,
+            outgoing_by_topic: Table::default(),
+            seen: [0; SEEN_SLOTS],
+            seed,
+        }
+    }
+
+    /// Checks and remembers the alias of an incoming PUBLISH with a topic.
+    pub fn set(&mut self, alias: u16, topic: &str) -> Result<(), AliasError> {
+        if alias == 0 || alias > self.incoming_max {
+            return Err(AliasError::TooHigh);
+        }
+        let at = alias as usize - 1;
+        if self.incoming.len() <= at {
+            self.incoming.resize_with(at + 1, || Rc::from(""));
+        }
+        if *self.incoming[at] != *topic && topic::is_valid_name(topic) {
+            self.incoming[at] = topic.into();
+        }
+        Ok(())
+    }
+
+    /// The topic of an incoming PUBLISH without one.
+    pub fn resolve(&self, alias: u16) -> Result<Rc<str>, AliasError> {
+        if alias == 0 || alias > self.incoming_max {
+            return Err(AliasError::TooHigh);
+        }
+        match self.incoming.get(alias as usize - 1) {
+            Some(topic) if !topic.is_empty() => Ok(topic.clone()),
+            _ => Err(AliasError::Unknown),
+        }
+    }
+
+    /// Aliases go to topics that repeat, first come, first served. [MQTT-3.1.2-26] [MQTT-3.1.2-27] (5.0)
+    pub fn outgoing(&mut self, topic: &str) -> Outgoing {
+        if self.outgoing_max == 0 {
+            return Outgoing::Plain;
+        }
+        let hash = self.seed.hash(0, topic);
+        let known = &self.outgoing;
+        if let Some(alias) = self.outgoing_by_topic.find(hash, |alias| *known[alias as usize - 1] == *topic) {
+            return Outgoing::Use(alias as u16);
+        }
+        let seen = &mut self.seen[hash as usize % SEEN_SLOTS];
+        if self.outgoing.len() == self.outgoing_max as usize || std::mem::replace(seen, hash) != hash {
+            return Outgoing::Plain;
+        }
+        self.outgoing.push(topic.into());
+        let alias = self.outgoing.len() as u16;
+        self.outgoing_by_topic.insert(hash, u32::from(alias));
+        Outgoing::Introduce(alias)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_go_to_topics_that_repeat_and_no_further_than_the_maximum() {
+        let mut aliases = Aliases::new(0, 2, Seed(1));
+        assert_eq!(aliases.outgoing("a"), Outgoing::Plain);
+        assert_eq!(aliases.outgoing("a"), Outgoing::Introduce(1));
+        assert_eq!(aliases.outgoing("a"), Outgoing::Use(1));
+        assert_eq!(aliases.outgoing("b"), Outgoing::Plain);
+        assert_eq!(aliases.outgoing("b"), Outgoing::Introduce(2));
+        assert_eq!(aliases.outgoing("b"), Outgoing::Use(2));
+        assert!((0..5).all(|_| aliases.outgoing("c") == Outgoing::Plain));
+        assert!((0..5).all(|_| Aliases::new(5, 0, Seed(1)).outgoing("a") == Outgoing::Plain));
+    }
+
+    #[test]
+    fn incoming_aliases_are_bounded_and_may_be_moved() {
+        let mut aliases = Aliases::new(2, 0, Seed(1));
+        assert_eq!(aliases.resolve(1), Err(AliasError::Unknown));
+        assert_eq!(aliases.set(2, "x"), Ok(()));
+        assert_eq!(aliases.resolve(2), Ok("x".into()));
+        assert_eq!(aliases.set(2, "y"), Ok(()));
+        assert_eq!(aliases.resolve(2), Ok("y".into()));
+        assert_eq!(aliases.resolve(1), Err(AliasError::Unknown));
+        assert_eq!(aliases.set(3, "z"), Err(AliasError::TooHigh));
+        assert_eq!(aliases.resolve(0), Err(AliasError::TooHigh));
+    }
+}

@@ -1,0 +1,111 @@
+//! The invariants of the core, swept after each simulated step.
+
+use std::collections::HashSet;
+
+use super::link::{Paused, State};
+use super::{Broker, NONE};
+use crate::codec::QoS;
+use crate::wheel::TimerId;
+
+impl Broker {
+    /// Panics, naming what is wrong, if the state contradicts itself. For tests: it looks at everything.
+    pub fn check_invariants(&self) {
+        self.check_links();
+        self.check_waiting();
+        self.check_sessions();
+        self.check_subscriptions();
+    }
+
+    fn check_links(&self) {
+        let clients = &self.clients;
+        let dirty: HashSet<u32> = clients.dirty.iter().copied().collect();
+        assert_eq!(dirty.len(), clients.dirty.len(), "a link is listed as dirty twice");
+        let closing: HashSet<u32> = clients.closing.iter().copied().collect();
+        assert_eq!(closing.len(), clients.closing.len(), "a link is listed as closing twice");
+        for (id, link) in &clients.links {
+            let id = id as u32;
+            assert_eq!(link.is_dirty, dirty.contains(&id), "link {id}: dirty mark and list differ");
+            match link.state {
+                State::AwaitingConnect => assert!(link.session == NONE && link.timer != TimerId::NONE),
+                State::Connected => {
+                    assert_eq!(clients.sessions[link.session as usize].link, id, "link {id}: session has another link");
+                    assert_eq!(link.keep_alive_ms != 0, link.timer != TimerId::NONE, "link {id}: keep-alive timer");
+                }
+                State::Closing => {
+                    assert!(link.session == NONE && link.timer == TimerId::NONE && link.stall_timer == TimerId::NONE);
+                    assert!(link.input.is_empty() && !link.is_paused() && link.first_waiter == NONE);
+                }
+            }
+        }
+    }
+
+    /// Every paused link stands in exactly one list, the one it names.
+    fn check_waiting(&self) {
+        let links = &self.clients.links;
+        let mut listed = HashSet::new();
+        for (slow, link) in links {
+            let mut waiter = link.first_waiter;
+            if waiter != NONE {
+                assert!(link.stall_timer != TimerId::NONE, "link {slow}: others wait without end");
+                assert!(!link.is_stalled, "link {slow}: others wait for a stalled link");
+            }
+            while waiter != NONE {
+                assert_eq!(links[waiter as usize].paused, Paused::ForSubscriber(slow as u32));
+                assert!(listed.insert(waiter), "link {waiter} waits twice");
+                waiter = links[waiter as usize].next_waiter;
+            }
+        }
+        for (id, link) in links {
+            if matches!(link.paused, Paused::ForSubscriber(_)) {
+                assert!(listed.contains(&(id as u32)), "link {id} waits, but is in no list");
+            } else {
+                assert_eq!(link.next_waiter, NONE);
+            }
+        }
+    }
+
+    fn check_sessions(&self) {
+        for (id, session) in &self.clients.sessions {
+            assert_eq!(
+                self.clients.find_session(&session.client_id),
+                Some(id as u32),
+                "a session is not found by its id"
+            );
+            if session.is_connected() {
+                assert_eq!(self.clients.links[session.link as usize].session, id as u32);
+            } else {
+                assert!(session.expiry_s > 0, "{}: a session without link should have ended", session.client_id);
+            }
+            assert!(session.received.is_sorted_by(|one, other| one < other));
+            let Some(delivery) = session.delivery.as_deref() else { continue };
+            assert!(delivery.sent <= delivery.inflight.len());
+            assert!(session.is_connected() || delivery.sent == 0);
+            let bytes: usize = delivery.queue.iter().map(|queued| queued.message.content_len()).sum();
+            let qos0 = delivery.queue.iter().filter(|queued| queued.qos == QoS::AtMostOnce).count();
+            assert_eq!((delivery.queue_bytes, delivery.queue_qos0), (bytes, qos0), "{}: queue sums", session.client_id);
+            for (at, entry) in delivery.inflight.iter().enumerate() {
+                assert!(entry.packet_id != 0);
+                assert_eq!(
+                    delivery.position(entry.packet_id),
+                    Some(at),
+                    "{}: packet ids out of order",
+                    session.client_id
+                );
+            }
+        }
+    }
+
+    fn check_subscriptions(&self) {
+        let mut count = 0;
+        for (id, session) in &self.clients.sessions {
+            count += session.subscriptions.len();
+            for &key in &session.subscriptions {
+                assert!(self.index.subscriber(key, id as u32).is_some(), "{}: not in the index", session.client_id);
+            }
+            for cursor in session.delivery.iter().flat_map(|delivery| &delivery.cursors) {
+                assert!(session.subscriptions.contains(&cursor.key), "{}: stray cursor", session.client_id);
+            }
+        }
+        assert_eq!(count, self.index.subscription_count(), "the index has subscriptions of nobody");
+    }
+}

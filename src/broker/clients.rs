@@ -1,0 +1,140 @@
+//! Links and sessions with what serves them: timers, spare buffers, counters. Separate from the index and the retained
+//! store, so that both can be read while messages are handed to clients.
+
+use slab::Slab;
+
+use super::NONE;
+use super::deliver::Layouts;
+use super::hash::Seed;
+use super::link::{Link, LinkId, Paused, Peer};
+use super::session::Session;
+use super::stats::Stats;
+use super::table::Table;
+use super::timers;
+use crate::buffer::Pool;
+use crate::codec::{Packet, PropertiesBuf};
+use crate::config::Config;
+use crate::time::Millis;
+use crate::wheel::Wheel;
+
+pub struct Clients {
+    pub config: Config,
+    pub seed: Seed,
+    pub links: Slab<Link>,
+    pub sessions: Slab<Session>,
+    session_by_client_id: Table,
+    pub wheel: Wheel,
+    pub pool: Pool,
+    pub stats: Stats,
+    /// Links with output nobody was told of yet.
+    pub dirty: Vec<LinkId>,
+    /// Links to be closed by the shell.
+    pub closing: Vec<LinkId>,
+    /// Scratch space of the message path.
+    pub layouts: Layouts,
+    pub hop_properties: PropertiesBuf,
+    pub scratch: Vec<u8>,
+}
+
+impl Clients {
+    pub fn new(config: Config, seed: Seed) -> Clients {
+        Clients {
+            config,
+            seed,
+            links: Slab::new(),
+            sessions: Slab::new(),
+            session_by_client_id: Table::default(),
+            wheel: Wheel::default(),
+            pool: Pool::default(),
+            stats: Stats::default(),
+            dirty: Vec::new(),
+            closing: Vec::new(),
+            layouts: Layouts::default(),
+            hop_properties: PropertiesBuf::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    pub fn open(&mut self, peer: Peer, allow_anonymous: bool, now: Millis) -> LinkId {
+        let id = self.links.insert(Link::new(peer, allow_anonymous, now)) as LinkId;
+        self.stats.connections_accepted += 1;
+        let deadline = now + Millis::from_secs(self.config.connect_timeout_s.into());
+        self.links[id as usize].timer = self.wheel.arm(timers::round(deadline), timers::link(id));
+        id
+    }
+
+    pub fn link_mut(&mut self, id: LinkId) -> &mut Link {
+        &mut self.links[id as usize]
+    }
+
+    pub fn session_mut(&mut self, id: u32) -> &mut Session {
+        &mut self.sessions[id as usize]
+    }
+
+    /// Frees a link whose close is done.
+    pub fn reap(&mut self, id: LinkId) {
+        let mut link = self.links.remove(id as usize);
+        debug_assert!(link.session == NONE && link.first_waiter == NONE);
+        if link.is_dirty {
+            self.dirty.retain(|&dirty| dirty != id);
+        }
+        let unwritten = link.output.len();
+        link.output.advance(unwritten, &mut self.pool);
+    }
+
+    pub fn mark_dirty(&mut self, id: LinkId) {
+        let link = &mut self.links[id as usize];
+        if !link.is_dirty {
+            link.is_dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Appends a packet other than PUBLISH to the link's output.
+    pub fn send(&mut self, id: LinkId, packet: &Packet) {
+        let link = &mut self.links[id as usize];
+        packet.encode(link.version, link.output.tail(&mut self.pool));
+        self.stats.packets_sent += 1;
+        self.mark_dirty(id);
+    }
+
+    /// A client that sends without reading what it is answered is not listened to until it reads.
+    pub fn pause_if_output_is_full(&mut self, id: LinkId) {
+        let link = &mut self.links[id as usize];
+        if link.output.len() > Link::OUTPUT_MAX && !link.is_paused() {
+            link.paused = Paused::ForOwnOutput;
+            self.stats.pauses += 1;
+        }
+    }
+
+    pub fn find_session(&self, client_id: &str) -> Option<u32> {
+        let hash = self.seed.hash(0, client_id);
+        self.session_by_client_id.find(hash, |id| *self.sessions[id as usize].client_id == *client_id)
+    }
+
+    pub fn add_session(&mut self, client_id: &str) -> u32 {
+        let id = self.sessions.insert(Session::new(client_id)) as u32;
+        self.session_by_client_id.insert(self.seed.hash(0, client_id), id);
+        id
+    }
+
+    pub fn remove_session(&mut self, id: u32) -> Session {
+        let session = self.sessions.remove(id as usize);
+        self.session_by_client_id.remove(self.seed.hash(0, &session.client_id), id);
+        session
+    }
+
+    /// Mosquitto's form in log lines: `ID [IP:PORT]`; before CONNECT the address stands for the id.
+    pub fn name(&self, id: LinkId) -> String {
+        let link = &self.links[id as usize];
+        match self.sessions.get(link.session as usize) {
+            Some(session) => format!("{} [{}]", session.client_id, link.peer),
+            None => format!("{0} [{0}]", link.peer),
+        }
+    }
+
+    pub fn client_id(&self, id: LinkId) -> &str {
+        let session = self.links[id as usize].session;
+        self.sessions.get(session as usize).map_or("", |session| &session.client_id)
+    }
+}

@@ -1,0 +1,334 @@
+//! How links end: the reasons in one table, each with its reason code, the text scripts look for in the log, and a sentence
+//! that explains; closing, taking leave of the session, and what becomes of that.
+
+use std::borrow::Cow;
+
+use super::link::{LinkId, Paused, Peer, State};
+use super::{Broker, NONE};
+use crate::codec::{DecodeError, Disconnect, Packet, PropertiesBuf, Property, QoS, ReasonCode};
+use crate::time::Millis;
+use crate::wheel::TimerId;
+
+/// How the other side ended a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HangUp {
+    /// It closed the socket.
+    Closed,
+    /// The socket failed.
+    Failed(String),
+}
+
+/// Why a link is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseReason {
+    /// Told to a 5.0 client; nothing if it hung up itself.
+    pub code: Option<ReasonCode>,
+    /// What log readers look for behind `disconnected`; the forms are Mosquitto 2.1's.
+    ending: &'static str,
+    /// The explanation, in the log and as reason string.
+    pub detail: Cow<'static, str>,
+}
+
+fn reason(code: ReasonCode, ending: &'static str, detail: impl Into<Cow<'static, str>>) -> CloseReason {
+    CloseReason { code: Some(code), ending, detail: detail.into() }
+}
+
+const PROTOCOL_ERROR: &str = "protocol error";
+
+impl CloseReason {
+    pub fn client_disconnected() -> CloseReason {
+        CloseReason { code: None, ending: "", detail: "".into() }
+    }
+
+    pub fn hung_up(hang_up: HangUp) -> CloseReason {
+        match hang_up {
+            HangUp::Closed => CloseReason { code: None, ending: "connection closed by client", detail: "".into() },
+            HangUp::Failed(error) => CloseReason { code: None, ending: "bad socket read/write", detail: error.into() },
+        }
+    }
+
+    pub fn decode(error: DecodeError) -> CloseReason {
+        let ending = match error.reason {
+            ReasonCode::MalformedPacket => "malformed packet",
+            ReasonCode::PacketTooLarge => "oversize packet",
+            ReasonCode::TopicAliasInvalid => "topic alias invalid",
+            _ => PROTOCOL_ERROR,
+        };
+        reason(error.reason, ending, error.what)
+    }
+
+    /// Not told to the peer, which has not said what it speaks.
+    pub fn first_packet_not_connect(first_byte: u8) -> CloseReason {
+        let detail = match first_byte {
+            0x16 => "appears to be using TLS to connect to a non-TLS listener".to_string(),
+            _ => format!("First packet not CONNECT ({first_byte:02x})"),
+        };
+        CloseReason { code: None, ending: PROTOCOL_ERROR, detail: detail.into() }
+    }
+
+    pub fn second_connect() -> CloseReason {
+        reason(ReasonCode::ProtocolError, PROTOCOL_ERROR, "a second CONNECT came on one connection")
+    }
+
+    pub fn unexpected_auth() -> CloseReason {
+        let detail = "AUTH came, but the CONNECT named no authentication method";
+        reason(ReasonCode::ProtocolError, PROTOCOL_ERROR, detail)
+    }
+
+    pub fn wrong_direction() -> CloseReason {
+        reason(ReasonCode::ProtocolError, PROTOCOL_ERROR, "only a server sends this type of packet")
+    }
+
+    pub fn connect_timeout() -> CloseReason {
+        let detail = "no complete CONNECT came within connect_timeout";
+        CloseReason { code: None, ending: "exceeded timeout", detail: detail.into() }
+    }
+
+    pub fn keep_alive() -> CloseReason {
+        let detail = "nothing came for one and a half times the keep alive";
+        reason(ReasonCode::KeepAliveTimeout, "exceeded timeout", detail)
+    }
+
+    pub fn taken_over(by: Peer) -> CloseReason {
+        let detail = format!("two clients use this id: the other is at {by}");
+        reason(ReasonCode::SessionTakenOver, "session taken over", detail)
+    }
+
+    pub fn shutting_down() -> CloseReason {
+        reason(ReasonCode::ServerShuttingDown, "server shutting down", "the broker is being stopped")
+    }
+
+    pub fn topic_name_invalid(topic: &str) -> CloseReason {
+        let detail = match topic.is_empty() {
+            true => "a PUBLISH has an empty topic and no alias".to_string(),
+            false => format!("a PUBLISH has the topic '{}'; '+' and '#' are for filters", excerpt(topic)),
+        };
+        reason(ReasonCode::TopicNameInvalid, PROTOCOL_ERROR, detail)
+    }
+
+    pub fn topic_filter_invalid(filter: &str) -> CloseReason {
+        let detail = format!(
+            "'{}' is no valid topic filter: '+' fills a level, '#' the last one, and $share/NAME/ needs a name and a filter",
+            excerpt(filter)
+        );
+        reason(ReasonCode::TopicFilterInvalid, PROTOCOL_ERROR, detail)
+    }
+
+    pub fn topic_alias_invalid(alias: u16, maximum: u16) -> CloseReason {
+        let detail = format!("topic alias {alias} is not between 1 and {maximum}, the Topic Alias Maximum of CONNACK");
+        reason(ReasonCode::TopicAliasInvalid, "topic alias invalid", detail)
+    }
+
+    pub fn topic_alias_unknown(alias: u16) -> CloseReason {
+        let detail = format!("topic alias {alias} was used before it was given a topic on this connection");
+        reason(ReasonCode::ProtocolError, PROTOCOL_ERROR, detail)
+    }
+
+    pub fn qos_not_supported(maximum: QoS) -> CloseReason {
+        let detail = format!("a PUBLISH has a higher QoS than {}, the Maximum QoS of this broker", maximum as u8);
+        reason(ReasonCode::QoSNotSupported, DISALLOWED, detail)
+    }
+
+    pub fn retain_not_supported() -> CloseReason {
+        let detail = "a PUBLISH asks to be retained, which retain_available forbids";
+        reason(ReasonCode::RetainNotSupported, DISALLOWED, detail)
+    }
+
+    pub fn receive_maximum_exceeded(open: usize, maximum: usize) -> CloseReason {
+        let detail = format!("{open} QoS 2 messages are open, but the Receive Maximum of CONNACK is {maximum}");
+        reason(ReasonCode::ReceiveMaximumExceeded, "receive maximum exceeded", detail)
+    }
+
+    pub fn expiry_after_none() -> CloseReason {
+        let detail = "DISCONNECT sets a Session Expiry Interval, but CONNECT had none";
+        reason(ReasonCode::ProtocolError, PROTOCOL_ERROR, detail)
+    }
+
+    pub fn refused(code: ReasonCode, ending: &'static str, detail: impl Into<Cow<'static, str>>) -> CloseReason {
+        reason(code, ending, detail)
+    }
+}
+
+const DISALLOWED: &str = "used disallowed feature (QoS too high, retain not supported, or bad AUTH method)";
+
+/// What is shown of a peer's text.
+fn excerpt(text: &str) -> String {
+    let mut shown: String = text.chars().take(60).filter(|letter| !letter.is_control()).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+impl Broker {
+    /// The other side is gone.
+    pub fn hang_up(&mut self, id: LinkId, hang_up: HangUp, now: Millis) {
+        self.close(id, CloseReason::hung_up(hang_up), now);
+    }
+
+    /// DISCONNECT from the client: without its will, unless it asks for that. [MQTT-3.14.4-3]
+    pub(super) fn disconnect(&mut self, id: LinkId, packet: Disconnect, now: Millis) -> Result<(), CloseReason> {
+        let expiry = packet.properties.find(|property| match property {
+            Property::SessionExpiryInterval(seconds) => Some(seconds),
+            _ => None,
+        });
+        let link = &self.clients.links[id as usize];
+        let (session, was_s) = (link.session, link.connect_expiry_s);
+        if let Some(seconds) = expiry {
+            if was_s == 0 && seconds != 0 {
+                return Err(CloseReason::expiry_after_none());
+            }
+            let bounded = self.bounded_expiry(seconds);
+            self.clients.session_mut(session).expiry_s = bounded;
+        }
+        if packet.reason == ReasonCode::Success {
+            self.clients.session_mut(session).will = None;
+        }
+        self.close(id, CloseReason::client_disconnected(), now);
+        Ok(())
+    }
+
+    /// Ends all links, with their wills, and tells 5.0 clients why. The sessions stay.
+    pub fn shut_down(&mut self, now: Millis) {
+        let open: Vec<LinkId> = self.clients.links.iter().map(|(id, _)| id as LinkId).collect();
+        // Wills first reach those who are still there.
+        for &id in &open {
+            let session = self.clients.links[id as usize].session;
+            if session != NONE {
+                self.publish_will(session, now);
+            }
+        }
+        for id in open {
+            self.close(id, CloseReason::shutting_down(), now);
+        }
+    }
+
+    /// Marks the link closed, says why where the version can, and parts it from its session and from all who wait.
+    pub(super) fn close(&mut self, id: LinkId, reason: CloseReason, now: Millis) {
+        let link = &self.clients.links[id as usize];
+        if link.state == State::Closing {
+            return;
+        }
+        let was_connected = link.state == State::Connected;
+        self.log_close(id, &reason);
+        if let Some(code) = reason.code
+            && was_connected
+            && self.clients.links[id as usize].version.server_may_send_disconnect()
+        {
+            self.send_disconnect(id, code, &reason.detail);
+        }
+        self.release_waiters(id);
+        self.clients.stop_waiting(id);
+        let link = &mut self.clients.links[id as usize];
+        link.state = State::Closing;
+        link.paused = Paused::No;
+        let session = std::mem::replace(&mut link.session, NONE);
+        let timers = [&mut link.timer, &mut link.stall_timer].map(|timer| std::mem::replace(timer, TimerId::NONE));
+        let unused = link.input.len();
+        link.input.consume(unused, &mut self.clients.pool);
+        timers.into_iter().for_each(|timer| self.clients.wheel.cancel(timer));
+        self.clients.closing.push(id);
+        if session != NONE {
+            self.detach(session, now);
+        }
+    }
+
+    /// A server's DISCONNECT; the reason string only if it fits. [MQTT-3.14.2-3] (5.0)
+    fn send_disconnect(&mut self, id: LinkId, reason: ReasonCode, detail: &str) {
+        let mut properties = PropertiesBuf::default();
+        let room = self.clients.links[id as usize].packet_size_max as usize;
+        if !detail.is_empty() && detail.len() + 16 <= room {
+            properties.push(Property::ReasonString(detail));
+        }
+        let disconnect = Disconnect { reason, properties: properties.as_properties() };
+        self.clients.send(id, &Packet::Disconnect(disconnect));
+    }
+
+    /// The session goes on without its link, or ends with it.
+    fn detach(&mut self, id: u32, now: Millis) {
+        let keeps_qos0 = self.clients.config.queue_qos0_messages;
+        let session = self.clients.session_mut(id);
+        session.link = NONE;
+        let expiry_s = session.expiry_s;
+        let delay_s = session.will.as_ref().map_or(0, |will| will.delay_s);
+        if let Some(delivery) = session.delivery.as_deref_mut() {
+            delivery.sent = 0;
+            delivery.backoff = 0;
+            if !keeps_qos0 {
+                delivery.retain_queued(|queued| queued.qos > QoS::AtMostOnce);
+            }
+        }
+        let session = self.clients.session_mut(id);
+        if session.delivery.as_deref().is_some_and(|delivery| delivery.is_empty() && delivery.queue.capacity() > 0) {
+            let next_packet_id = session.delivery_mut().next_packet_id;
+            *session.delivery_mut() = super::session::Delivery { next_packet_id, ..Default::default() };
+        }
+        if expiry_s == 0 {
+            self.end_session(id, now);
+            return;
+        }
+        // [MQTT-3.1.2-8] (5.0): after the delay, or when the session ends, whichever is first.
+        let after = |seconds: u32| match seconds {
+            u32::MAX => Millis::NEVER,
+            _ => now + Millis::from_secs(seconds.into()),
+        };
+        session.expires_at = after(expiry_s);
+        if delay_s == 0 {
+            self.publish_will(id, now);
+        } else {
+            session.will_at = after(delay_s);
+        }
+        self.clients.arm_session(id);
+    }
+
+    /// A session without link: its will is due, or its end.
+    pub(super) fn session_due(&mut self, id: u32, now: Millis) {
+        let session = self.clients.session_mut(id);
+        if session.expires_at <= now {
+            log::info!("Expiring client {} due to timeout.", session.client_id);
+            self.clients.stats.sessions_expired += 1;
+            self.end_session(id, now);
+            return;
+        }
+        if session.will_at <= now {
+            self.publish_will(id, now);
+        }
+        self.clients.arm_session(id);
+    }
+
+    /// Ends a session without link: its will, its subscriptions, and what was queued for it.
+    pub(super) fn end_session(&mut self, id: u32, now: Millis) {
+        debug_assert!(!self.clients.sessions[id as usize].is_connected());
+        self.publish_will(id, now);
+        let session = self.clients.session_mut(id);
+        let timer = std::mem::replace(&mut session.timer, TimerId::NONE);
+        for key in std::mem::take(&mut session.subscriptions) {
+            self.index.unsubscribe(key, id);
+        }
+        self.clients.wheel.cancel(timer);
+        self.clients.remove_session(id);
+    }
+
+    fn log_close(&self, id: LinkId, reason: &CloseReason) {
+        let link = &self.clients.links[id as usize];
+        if link.state == State::AwaitingConnect && reason.code.is_none() && !reason.detail.is_empty() {
+            log::info!("Protocol error from {}: {}.", link.peer, reason.detail);
+            return;
+        }
+        if !self.clients.config.connection_messages {
+            return;
+        }
+        let name = self.clients.name(id);
+        match (reason.ending, &*reason.detail) {
+            ("", _) => log::info!("Client {name} disconnected."),
+            (ending, "") => log::info!("Client {name} disconnected: {ending}."),
+            (ending, detail) => log::info!("Client {name} disconnected: {ending}. {}.", capitalised(detail)),
+        }
+    }
+}
+
+/// A sentence part as a sentence.
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}

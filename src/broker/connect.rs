@@ -1,0 +1,332 @@
+//! CONNECT: checked, refused with the code the version has for it, or tied to its session: a new one, the stored one, or the
+//! one another link has, which gives way.
+
+use super::alias::Aliases;
+use super::close::CloseReason;
+use super::link::{LinkId, State};
+use super::will::Will;
+use super::{Broker, NONE};
+use crate::codec::{self, ConnAck, Connect, Direction, Packet, PropertiesBuf, Property, QoS, ReasonCode, Version};
+use crate::time::Millis;
+use crate::topic;
+use crate::wheel::TimerId;
+
+/// What CONNECT asks for in its properties.
+struct Wishes {
+    /// 0 = not said.
+    receive_maximum: u16,
+    packet_size_max: u32,
+    topic_alias_maximum: u16,
+    problem_information: bool,
+    authentication_method: bool,
+}
+
+/// Ends a log line for a client that is not let in, as Mosquitto does.
+const NOT_AUTHORISED: &str = "not authorised";
+const ID_NOT_VALID: &str = "client identifier not valid";
+
+impl Broker {
+    /// Handles the body of the first packet.
+    pub(super) fn connect(&mut self, id: LinkId, body: &[u8], now: Millis) {
+        let version = codec::connect_version(body);
+        self.clients.link_mut(id).version = version.unwrap_or(Version::V311);
+        match codec::decode(super::FIRST_BYTE_OF_CONNECT, body, Version::V311, Direction::ToServer) {
+            Ok(Packet::Connect(connect)) => {
+                if let Err(reason) = self.accept(id, &connect, now) {
+                    self.refuse(id, reason, now);
+                }
+            }
+            Ok(_) => self.close(id, CloseReason::wrong_direction(), now),
+            Err(error) => {
+                let reason = CloseReason::decode(error);
+                // 3.x must not answer a malformed CONNECT, 5.0 may. [MQTT-3.1.4-1]
+                match version {
+                    Some(version) if !version.answers_malformed_connect() => self.close(id, reason, now),
+                    _ => self.refuse(id, reason, now),
+                }
+            }
+        }
+    }
+
+    /// CONNACK with the reason, if the version has a code for it, and the end. [MQTT-3.2.2-5] (3.1.1) [MQTT-3.2.2-7] (5.0)
+    fn refuse(&mut self, id: LinkId, reason: CloseReason, now: Millis) {
+        let code = reason.code.unwrap_or(ReasonCode::UnspecifiedError);
+        let link = &self.clients.links[id as usize];
+        if link.version.connack_code(code).is_some() {
+            let mut properties = PropertiesBuf::default();
+            if reason.detail.len() + 16 <= link.packet_size_max as usize {
+                properties.push(Property::ReasonString(&reason.detail));
+            }
+            // [MQTT-3.2.2-4] (3.1.1) [MQTT-3.2.2-6] (5.0)
+            let connack = ConnAck { session_present: false, reason: code, properties: properties.as_properties() };
+            self.clients.send(id, &Packet::ConnAck(connack));
+        }
+        self.close(id, reason, now);
+    }
+
+    fn accept(&mut self, id: LinkId, connect: &Connect, now: Millis) -> Result<(), CloseReason> {
+        let wishes = wishes(connect);
+        self.clients.link_mut(id).packet_size_max = wishes.packet_size_max;
+        self.check_login(id, connect, &wishes)?;
+        let keep_alive_s = self.check_keep_alive(connect)?;
+        self.check_will(connect)?;
+        let assigned = self.assigned_client_id(connect)?;
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        self.check_client_id(client_id)?;
+
+        // [MQTT-3.1.4-2] (3.1.1) [MQTT-3.1.4-3] (5.0)
+        if let Some(session) = self.clients.find_session(client_id) {
+            let older = self.clients.sessions[session as usize].link;
+            if older != NONE {
+                if connect.clean_start {
+                    self.clients.session_mut(session).expiry_s = 0;
+                }
+                let by = self.clients.links[id as usize].peer;
+                self.close(older, CloseReason::taken_over(by), now);
+            } else if connect.clean_start {
+                self.end_session(session, now);
+            }
+        }
+        let stored = self.clients.find_session(client_id);
+        let session = match stored {
+            Some(session) => session,
+            None => self.clients.add_session(client_id),
+        };
+        self.attach(id, session, connect, &wishes, keep_alive_s, now);
+        self.log_connect(id, connect);
+        self.send_connack(id, stored.is_some(), connect, assigned.as_deref(), keep_alive_s);
+        self.pump(session, now);
+        Ok(())
+    }
+
+    fn check_login(&self, id: LinkId, connect: &Connect, wishes: &Wishes) -> Result<(), CloseReason> {
+        if wishes.authentication_method {
+            let detail = "this broker knows no authentication methods; connect with user name and password";
+            return Err(CloseReason::refused(ReasonCode::BadAuthenticationMethod, "bad authentication method", detail));
+        }
+        let config = &self.clients.config;
+        if config.global_max_clients != 0
+            && self.clients.sessions.len() >= config.global_max_clients as usize
+            && self.clients.find_session(connect.client_id).is_none()
+        {
+            let detail = "as many sessions exist as global_max_clients allows";
+            return Err(CloseReason::refused(ReasonCode::ServerBusy, "server busy", detail));
+        }
+        if !self.clients.links[id as usize].allow_anonymous {
+            let detail = "this listener lets nobody in: allow_anonymous is not set, and there are no users";
+            return Err(CloseReason::refused(ReasonCode::NotAuthorized, NOT_AUTHORISED, detail));
+        }
+        Ok(())
+    }
+
+    /// The keep-alive that holds, in seconds; the client's own unless it is too long. [MQTT-3.1.2-21] (5.0)
+    fn check_keep_alive(&self, connect: &Connect) -> Result<u16, CloseReason> {
+        let max = self.clients.config.max_keepalive_s;
+        if max == 0 || (1..=max).contains(&connect.keep_alive_s) {
+            return Ok(connect.keep_alive_s);
+        }
+        if connect.version.has_server_keep_alive() {
+            return Ok(max);
+        }
+        let detail = format!("keep alive {} is longer than max_keepalive {max}", connect.keep_alive_s);
+        Err(CloseReason::refused(ReasonCode::ClientIdentifierNotValid, "keepalive too long", detail))
+    }
+
+    fn check_will(&self, connect: &Connect) -> Result<(), CloseReason> {
+        let Some(will) = &connect.will else { return Ok(()) };
+        let config = &self.clients.config;
+        let (code, detail) = if !topic::is_valid_name(will.topic) {
+            (ReasonCode::TopicNameInvalid, "the will topic is empty or has '+' or '#' in it")
+        } else if will.qos > config.max_qos {
+            // [MQTT-3.2.2-12] (5.0)
+            (ReasonCode::QoSNotSupported, "the will has a higher QoS than max_qos")
+        } else if will.retain && !config.retain_available {
+            // [MQTT-3.2.2-13] (5.0)
+            (ReasonCode::RetainNotSupported, "the will asks to be retained, which retain_available forbids")
+        } else if config.message_size_limit != 0 && will.payload.len() > config.message_size_limit as usize {
+            (ReasonCode::PacketTooLarge, "the will is larger than message_size_limit")
+        } else {
+            return Ok(());
+        };
+        Err(CloseReason::refused(code, "protocol error", detail))
+    }
+
+    /// A made-up id for a client without one. [MQTT-3.1.3-6] [MQTT-3.1.3-8] (3.1.1) [MQTT-3.2.2-16] (5.0)
+    fn assigned_client_id(&mut self, connect: &Connect) -> Result<Option<String>, CloseReason> {
+        if !connect.client_id.is_empty() {
+            return Ok(None);
+        }
+        if !self.clients.config.allow_zero_length_clientid || !connect.version.may_omit_client_id(connect.clean_start) {
+            let detail = "the client id is empty, which this broker or the clean session flag does not allow";
+            return Err(CloseReason::refused(ReasonCode::ClientIdentifierNotValid, ID_NOT_VALID, detail));
+        }
+        loop {
+            let (high, low) = (self.next_random(), self.next_random());
+            let client_id = format!(
+                "{}{:08X}-{:04X}-{:04X}-{:04X}-{:012X}",
+                self.clients.config.auto_id_prefix,
+                high >> 32,
+                high >> 16 & 0xFFFF,
+                high & 0xFFFF,
+                low >> 48,
+                low & 0xFFFF_FFFF_FFFF
+            );
+            if self.clients.find_session(&client_id).is_none() {
+                return Ok(Some(client_id));
+            }
+        }
+    }
+
+    fn check_client_id(&self, client_id: &str) -> Result<(), CloseReason> {
+        match &self.clients.config.clientid_prefixes {
+            Some(prefix) if !client_id.starts_with(prefix.as_str()) => {
+                let detail = format!("the client id does not begin with '{prefix}' (clientid_prefixes)");
+                Err(CloseReason::refused(ReasonCode::NotAuthorized, NOT_AUTHORISED, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ties link and session together.
+    fn attach(
+        &mut self,
+        id: LinkId,
+        session_id: u32,
+        connect: &Connect,
+        wishes: &Wishes,
+        keep_alive_s: u16,
+        now: Millis,
+    ) {
+        let expiry_s = self.bounded_expiry(connect.session_expiry_s);
+        let config = &self.clients.config;
+        let (incoming_max, outgoing_max) = (
+            if connect.version.has_properties() { config.max_topic_alias } else { 0 },
+            wishes.topic_alias_maximum.min(config.max_topic_alias_broker),
+        );
+        let (seed, own_window) = (self.clients.seed, config.max_inflight_messages);
+        let link = self.clients.link_mut(id);
+        link.state = State::Connected;
+        link.session = session_id;
+        link.is_bridge = connect.bridge;
+        link.wants_problem_information = wishes.problem_information;
+        link.window = match (wishes.receive_maximum, own_window) {
+            (0, 0) => u16::MAX,
+            (0, own) => own,
+            (asked, _) => asked,
+        };
+        link.connect_expiry_s = connect.session_expiry_s;
+        link.keep_alive_ms = u32::from(keep_alive_s) * 1500;
+        if incoming_max > 0 || outgoing_max > 0 {
+            link.aliases = Some(Box::new(Aliases::new(incoming_max, outgoing_max, seed)));
+        }
+        let session = self.clients.session_mut(session_id);
+        session.link = id;
+        session.expiry_s = expiry_s;
+        session.will = connect.will.as_ref().map(|will| Box::new(Will::new(will)));
+        session.will_at = Millis::NEVER;
+        session.expires_at = Millis::NEVER;
+        session.is_drop_logged = false;
+        let timer = std::mem::replace(&mut session.timer, TimerId::NONE);
+        self.clients.wheel.cancel(timer);
+        self.clients.arm_keep_alive(id, now);
+    }
+
+    /// The session expiry that holds: the client's, within persistent_client_expiration.
+    pub(super) fn bounded_expiry(&self, wanted_s: u32) -> u32 {
+        match self.clients.config.persistent_client_expiration_s {
+            0 => wanted_s,
+            max => wanted_s.min(max),
+        }
+    }
+
+    /// CONNACK with what differs from what the client asked for or would assume.
+    fn send_connack(
+        &mut self,
+        id: LinkId,
+        present: bool,
+        connect: &Connect,
+        assigned: Option<&str>,
+        keep_alive_s: u16,
+    ) {
+        let config = &self.clients.config;
+        let mut properties = PropertiesBuf::default();
+        if connect.version.has_properties() {
+            let expiry_s = self.bounded_expiry(connect.session_expiry_s);
+            if expiry_s != connect.session_expiry_s {
+                properties.push(Property::SessionExpiryInterval(expiry_s));
+            }
+            if !matches!(config.max_inflight_messages, 0 | u16::MAX) {
+                properties.push(Property::ReceiveMaximum(config.max_inflight_messages));
+            }
+            if config.max_qos < QoS::ExactlyOnce {
+                properties.push(Property::MaximumQoS(config.max_qos as u8));
+            }
+            if !config.retain_available {
+                properties.push(Property::RetainAvailable(0));
+            }
+            // Some clients refuse to connect when told more than the protocol's own limit.
+            if (1..=268_435_455).contains(&config.max_packet_size) {
+                properties.push(Property::MaximumPacketSize(config.max_packet_size));
+            }
+            if let Some(assigned) = assigned {
+                properties.push(Property::AssignedClientIdentifier(assigned));
+            }
+            if config.max_topic_alias > 0 {
+                properties.push(Property::TopicAliasMaximum(config.max_topic_alias));
+            }
+            if keep_alive_s != connect.keep_alive_s {
+                properties.push(Property::ServerKeepAlive(keep_alive_s));
+            }
+        }
+        let session_present = present && connect.version.tells_session_present();
+        let connack = ConnAck { session_present, reason: ReasonCode::Success, properties: properties.as_properties() };
+        self.clients.send(id, &Packet::ConnAck(connack));
+    }
+
+    fn log_connect(&self, id: LinkId, connect: &Connect) {
+        if !self.clients.config.connection_messages {
+            return;
+        }
+        let user =
+            connect.username.filter(|user| !user.is_empty()).map_or(String::new(), |user| format!(", u'{user}'"));
+        log::info!(
+            "New {} connected from {} as {} (p{}, c{}, k{}{user}).",
+            if connect.bridge { "bridge" } else { "client" },
+            self.clients.links[id as usize].peer,
+            self.clients.client_id(id),
+            connect.version.level(),
+            connect.clean_start as u8,
+            connect.keep_alive_s,
+        );
+    }
+
+    /// Not secret, only never the same twice.
+    fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ mixed >> 31
+    }
+}
+
+fn wishes(connect: &Connect) -> Wishes {
+    let mut wishes = Wishes {
+        receive_maximum: 0,
+        packet_size_max: u32::MAX,
+        topic_alias_maximum: 0,
+        problem_information: true,
+        authentication_method: false,
+    };
+    for property in connect.properties.iter() {
+        match property {
+            Property::ReceiveMaximum(maximum) => wishes.receive_maximum = maximum,
+            Property::MaximumPacketSize(maximum) => wishes.packet_size_max = maximum,
+            Property::TopicAliasMaximum(maximum) => wishes.topic_alias_maximum = maximum,
+            Property::RequestProblemInformation(wanted) => wishes.problem_information = wanted != 0,
+            Property::AuthenticationMethod(_) => wishes.authentication_method = true,
+            _ => {}
+        }
+    }
+    wishes
+}

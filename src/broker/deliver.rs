@@ -1,0 +1,543 @@
+//! The way of a message to its subscribers: at once into the output of those who can take it, into the session's queue
+//! for the others. A message is encoded once for each layout ({3.x, 5.0} x {QoS 0, QoS > 0}) and copied with its packet id
+//! patched in; large payloads are not copied at all. QoS 0 to a client that keeps up allocates nothing.
+//!
+//! Per message and subscriber: one copy of the packet into the output; QoS > 0 one shared `Message` for all subscribers.
+//! Never closes a link and never looks at the publisher's link.
+
+use super::alias::Outgoing as Alias;
+use super::clients::Clients;
+use super::index::{Share, Subscriber};
+use super::link::{Link, LinkId};
+use super::message::{Message, MessageParts};
+use super::session::{Delivery, Inflight, Queued, Via};
+use super::{Broker, NONE};
+use crate::codec::{Ack, Packet, Properties, Property, PublishHeader, QoS, ReasonCode};
+use crate::config::QueuePolicy;
+use crate::time::Millis;
+
+/// From this payload size on, output refers to the message instead of copying it: below, the copy is cheaper than
+/// another slice in the write.
+const SHARE_MIN: usize = 4096;
+
+/// What a Topic Alias adds at most: the property, and a longer length of properties and packet.
+const ALIAS_LEN: usize = 3 + 2;
+
+/// One message on its way to all its subscribers.
+pub(super) struct Route<'a> {
+    parts: MessageParts<'a>,
+    publisher: u32,
+    /// Made when the first subscriber needs it.
+    message: Option<Message>,
+    /// Subscribers it was handed to or kept for.
+    pub recipients: u32,
+    /// A full queue turned it away.
+    pub is_refused: bool,
+    /// The publisher must wait until this link's client has taken some of what waits for it.
+    pub wait_for: u32,
+}
+
+impl<'a> Route<'a> {
+    pub fn new(parts: MessageParts<'a>, publisher: u32) -> Route<'a> {
+        Route { parts, publisher, message: None, recipients: 0, is_refused: false, wait_for: NONE }
+    }
+
+    fn message(&mut self, scratch: &mut Vec<u8>) -> Message {
+        self.message.get_or_insert_with(|| Message::new(&self.parts, scratch)).clone()
+    }
+}
+
+/// The encoded forms of the message that is being routed.
+#[derive(Default)]
+pub(super) struct Layouts {
+    bytes: Vec<u8>,
+    known: [Option<Layout>; 4],
+}
+
+#[derive(Clone, Copy)]
+struct Layout {
+    start: usize,
+    end: usize,
+    packet_id_at: usize,
+}
+
+/// One PUBLISH to one client.
+struct Outgoing<'a> {
+    parts: &'a MessageParts<'a>,
+    message: Option<&'a Message>,
+    dup: bool,
+    qos: QoS,
+    retain: bool,
+    packet_id: u16,
+    subscription_id: u32,
+    /// Others get the same message now.
+    is_routed: bool,
+}
+
+impl Broker {
+    /// Hands a message to everybody who subscribed to its topic.
+    pub(super) fn route<'a>(&mut self, parts: MessageParts<'a>, publisher: u32, now: Millis) -> Route<'a> {
+        let mut matches = std::mem::take(&mut self.matches);
+        self.index.matches_into(parts.topic, &mut matches);
+        let mut route = Route::new(parts, publisher);
+        let Broker { clients, index, .. } = self;
+        clients.layouts.forget();
+        if clients.config.allow_duplicate_messages || matches.len() < 2 {
+            for &filter in &matches {
+                for subscriber in index.subscribers(filter) {
+                    clients.deliver(&mut route, subscriber, Via::new(subscriber.subscription_id, false), now);
+                }
+            }
+        } else {
+            let all = matches.iter().flat_map(|&filter| index.subscribers(filter)).copied().collect();
+            clients.deliver_once(&mut route, all, now);
+        }
+        for &filter in &matches {
+            if index.has_shares(filter) {
+                index.for_each_share(filter, |share| clients.deliver_to_share(&mut route, share, now));
+            }
+        }
+        matches.clear();
+        self.matches = matches;
+        route
+    }
+
+    /// Sends what waits for the client, as far as there is room: first what must be sent again, then the queue, then
+    /// retained messages owed to new subscriptions.
+    pub(super) fn pump(&mut self, session: u32, now: Millis) {
+        self.clients.pump(session, now);
+        let has_cursor = |clients: &Clients| {
+            let delivery = clients.sessions[session as usize].delivery.as_deref();
+            delivery.is_some_and(|delivery| !delivery.cursors.is_empty() && delivery.queue.is_empty())
+        };
+        while has_cursor(&self.clients) && self.pump_retained(session, now) {}
+    }
+
+    /// Sends the next retained message a cursor finds, or drops the cursor; false if there is no room.
+    fn pump_retained(&mut self, session: u32, now: Millis) -> bool {
+        let Broker { clients, index, retained, .. } = self;
+        let link = clients.sessions[session as usize].link;
+        if link == NONE || clients.links[link as usize].output.len() >= Link::OUTPUT_HIGH {
+            return false;
+        }
+        let delivery = clients.sessions[session as usize].delivery_mut();
+        let Some(cursor) = delivery.cursors.front_mut() else { return false };
+        let subscriber = index.subscriber(cursor.key, session);
+        let found = retained.next_match(index.filter_text(cursor.key.filter), cursor.after.as_deref());
+        let (Some(subscriber), Some((message, publisher))) = (subscriber, found) else {
+            delivery.cursors.pop_front();
+            return true;
+        };
+        let is_own = subscriber.no_local && publisher == Some(&*clients.sessions[session as usize].client_id);
+        let qos = clients.effective_qos(message.qos(), subscriber.qos);
+        let is_unwanted = is_own || message.expires_at() <= now;
+        let delivery = clients.sessions[session as usize].delivery_mut();
+        if !is_unwanted && qos > QoS::AtMostOnce {
+            let window = clients.links[link as usize].window as usize;
+            if delivery.inflight.len() >= window {
+                return false;
+            }
+        }
+        if let Some(cursor) = delivery.cursors.front_mut() {
+            cursor.after = Some(message.topic().into());
+        }
+        let message = message.clone();
+        let via = Via::new(subscriber.subscription_id, false);
+        is_unwanted || clients.send_message(session, Queued { message, via, qos, retain: true }, now)
+    }
+}
+
+impl Clients {
+    pub(super) fn effective_qos(&self, published: QoS, granted: QoS) -> QoS {
+        // [MQTT-3.8.4-6] (3.1.1) [MQTT-3.8.4-8] (5.0)
+        if self.config.upgrade_outgoing_qos { granted } else { published.min(granted) }
+    }
+
+    /// Hands the message of `route` to one subscriber.
+    fn deliver(&mut self, route: &mut Route, subscriber: &Subscriber, via: Via, now: Millis) {
+        // [MQTT-3.8.3-3] (5.0)
+        if subscriber.no_local && subscriber.session == route.publisher {
+            return;
+        }
+        let qos = self.effective_qos(route.parts.qos, subscriber.qos);
+        // [MQTT-3.3.1-9] (3.1.1) [MQTT-3.3.1-12] [MQTT-3.3.1-13] (5.0)
+        let retain = subscriber.retain_as_published && route.parts.retain;
+        let session = subscriber.session;
+        if !self.can_send(session, qos) {
+            self.enqueue(route, session, via, qos, retain, now);
+            return;
+        }
+        let link = self.sessions[session as usize].link;
+        route.recipients += 1;
+        if qos == QoS::AtMostOnce && route.parts.payload.len() < SHARE_MIN {
+            let parts = &route.parts;
+            let subscription_id = via.subscription_id();
+            let (dup, packet_id, is_routed) = (false, 0, true);
+            let outgoing = Outgoing { parts, message: None, dup, qos, retain, packet_id, subscription_id, is_routed };
+            self.write_publish(link, &outgoing, now);
+            return;
+        }
+        let message = route.message(&mut self.scratch);
+        self.transmit(session, Queued { message, via, qos, retain }, true, now);
+    }
+
+    /// One copy a client, however many of its filters match: at the highest QoS, with every subscription identifier.
+    /// [MQTT-3.3.5-1] (3.1.1) [MQTT-3.3.4-2] [MQTT-3.3.4-4] (5.0)
+    fn deliver_once(&mut self, route: &mut Route, mut all: Vec<Subscriber>, now: Millis) {
+        all.retain(|subscriber| !(subscriber.no_local && subscriber.session == route.publisher));
+        all.sort_by_key(|subscriber| subscriber.session);
+        for group in all.chunk_by(|one, other| one.session == other.session) {
+            let mut merged = group[0];
+            merged.qos = group.iter().map(|subscriber| subscriber.qos).max().unwrap_or(merged.qos);
+            merged.retain_as_published = group.iter().any(|subscriber| subscriber.retain_as_published);
+            let ids: Vec<u32> = group.iter().map(|one| one.subscription_id).filter(|&id| id != 0).collect();
+            if ids.len() < 2 {
+                merged.subscription_id = ids.first().copied().unwrap_or(0);
+                self.deliver(route, &merged, Via::new(merged.subscription_id, false), now);
+                continue;
+            }
+            // Rare: the identifiers become part of a message of the client's own.
+            let mut properties = crate::codec::PropertiesBuf::default();
+            ids.iter().for_each(|&id| properties.push(Property::SubscriptionIdentifier(id)));
+            let properties = [properties.as_properties().as_bytes(), route.parts.properties].concat();
+            let mut own = Route::new(MessageParts { properties: &properties, ..route.parts }, route.publisher);
+            let layouts = std::mem::take(&mut self.layouts);
+            self.deliver(&mut own, &merged, Via::new(0, false), now);
+            self.layouts = layouts;
+            route.recipients += own.recipients;
+            route.is_refused |= own.is_refused;
+            if own.wait_for != NONE {
+                route.wait_for = own.wait_for;
+            }
+        }
+    }
+
+    /// Hands the message to one member of a share: in turn, first to those who can take it at once, then to those who are
+    /// connected, then to those who will be.
+    fn deliver_to_share(&mut self, route: &mut Route, share: &mut Share, now: Millis) {
+        let count = share.members.len();
+        let in_turn = || (0..count).map(|step| (share.turn + step) % count);
+        let chosen = in_turn()
+            .find(|&at| self.can_send(share.members[at].session, share.members[at].qos.min(route.parts.qos)))
+            .or_else(|| in_turn().find(|&at| self.sessions[share.members[at].session as usize].is_connected()))
+            .or_else(|| in_turn().next());
+        let Some(chosen) = chosen else { return };
+        share.turn = (chosen + 1) % count;
+        let member = share.members[chosen];
+        self.deliver(route, &member, Via::new(member.subscription_id, true), now);
+    }
+
+    /// Whether a message may go into the client's output right now without overtaking others.
+    fn can_send(&self, session: u32, qos: QoS) -> bool {
+        let session = &self.sessions[session as usize];
+        let Some(link) = self.links.get(session.link as usize) else { return false };
+        if link.output.len() >= Link::OUTPUT_HIGH {
+            return false;
+        }
+        match session.delivery.as_deref() {
+            None => true,
+            Some(delivery) if qos == QoS::AtMostOnce => delivery.queue_qos0 == 0,
+            Some(delivery) => {
+                delivery.queue.is_empty()
+                    && delivery.sent == delivery.inflight.len()
+                    && delivery.inflight.len() < link.window as usize
+            }
+        }
+    }
+
+    /// Keeps the message of `route` for a client that cannot take it now.
+    fn enqueue(&mut self, route: &mut Route, session_id: u32, via: Via, qos: QoS, retain: bool, now: Millis) {
+        let link = self.sessions[session_id as usize].link;
+        if link == NONE && qos == QoS::AtMostOnce && !self.config.queue_qos0_messages {
+            return;
+        }
+        let message = route.message(&mut self.scratch);
+        // A client that reads is waited for and loses nothing; limits are for those nobody waits for.
+        let is_waited_for = self.links.get(link as usize).is_some_and(|link| !link.is_stalled && !link.is_deaf());
+        if !is_waited_for && !self.make_room(session_id, message.content_len(), now) {
+            route.is_refused = true;
+            self.count_drop(session_id, route.parts.topic, 1);
+            return;
+        }
+        route.recipients += 1;
+        let config = &self.config;
+        let delivery = self.sessions[session_id as usize].delivery_mut();
+        delivery.push(Queued { message, via, qos, retain });
+        if is_waited_for && is_high(delivery, config.max_queued_messages, config.max_queued_bytes) {
+            route.wait_for = link;
+        }
+    }
+
+    /// Makes room in a full queue as the policy says; false if the new message must go.
+    fn make_room(&mut self, session_id: u32, len: usize, now: Millis) -> bool {
+        let (messages_max, bytes_max) = (self.config.max_queued_messages, self.config.max_queued_bytes);
+        let is_full = |delivery: &Delivery| {
+            messages_max != 0 && delivery.queue.len() >= messages_max as usize
+                || bytes_max != 0 && !delivery.queue.is_empty() && delivery.queue_bytes + len > bytes_max as usize
+        };
+        let Some(delivery) = self.sessions[session_id as usize].delivery.as_deref_mut() else { return true };
+        if !is_full(delivery) {
+            return true;
+        }
+        let expired = delivery.retain_queued(|queued| queued.message.expires_at() > now);
+        self.stats.messages_expired += expired as u64;
+        loop {
+            let Some(delivery) = self.sessions[session_id as usize].delivery.as_deref_mut() else { return true };
+            if !is_full(delivery) {
+                return true;
+            }
+            if self.config.queue_policy != QueuePolicy::DropOldest {
+                return false;
+            }
+            let Some(oldest) = delivery.pop() else { return true };
+            self.count_drop(session_id, oldest.message.topic(), 1);
+        }
+    }
+
+    pub(super) fn count_drop(&mut self, session: u32, topic: &str, count: u32) {
+        self.stats.messages_dropped += u64::from(count);
+        let session = &mut self.sessions[session as usize];
+        session.dropped = session.dropped.saturating_add(count);
+        if !session.is_drop_logged {
+            session.is_drop_logged = true;
+            log::info!(
+                "Outgoing messages are being dropped for client {}. Its queue is full; the first was for topic '{topic}'.",
+                session.client_id
+            );
+        }
+    }
+
+    /// Sends again what the link has not seen, then the queue, as far as output and window have room.
+    fn pump(&mut self, session_id: u32, now: Millis) {
+        loop {
+            let session = &mut self.sessions[session_id as usize];
+            let Some(delivery) = session.delivery.as_deref_mut() else { return };
+            let Some(link) = self.links.get(session.link as usize) else { return };
+            if link.output.len() >= Link::OUTPUT_HIGH {
+                return;
+            }
+            if delivery.sent < delivery.inflight.len() {
+                if delivery.sent >= link.window as usize {
+                    return;
+                }
+                let at = delivery.sent;
+                delivery.sent += 1;
+                self.send_again(session_id, at, now);
+                continue;
+            }
+            let Some(first) = delivery.queue.front() else {
+                session.is_drop_logged = false;
+                return;
+            };
+            if first.message.expires_at() <= now {
+                // [MQTT-3.3.2-5] (5.0)
+                delivery.pop();
+                self.stats.messages_expired += 1;
+                continue;
+            }
+            if first.qos > QoS::AtMostOnce && delivery.inflight.len() >= link.window as usize {
+                return;
+            }
+            let Some(queued) = delivery.pop() else { return };
+            if !self.send_message(session_id, queued, now) {
+                return;
+            }
+        }
+    }
+
+    /// Sends a message whose turn it is, if it may be; false if there is no packet id, and the message went back to the
+    /// front of the queue.
+    fn send_message(&mut self, session_id: u32, queued: Queued, now: Millis) -> bool {
+        if queued.qos > QoS::AtMostOnce {
+            let delivery = self.sessions[session_id as usize].delivery_mut();
+            if delivery.inflight.front().is_some_and(|oldest| oldest.packet_id == delivery.next_packet_id) {
+                delivery.queue_bytes += queued.message.content_len();
+                delivery.queue.push_front(queued);
+                return false;
+            }
+        }
+        self.transmit(session_id, queued, false, now);
+        true
+    }
+
+    /// Writes a message into the client's output, with a packet id and an in-flight entry if its QoS wants one.
+    fn transmit(&mut self, session_id: u32, queued: Queued, is_routed: bool, now: Millis) {
+        let Queued { message, via, qos, retain } = queued;
+        let session = &mut self.sessions[session_id as usize];
+        let link = session.link;
+        let mut packet_id = 0;
+        if qos > QoS::AtMostOnce {
+            let delivery = session.delivery_mut();
+            let Some(id) = delivery.next_packet_id() else {
+                delivery.push(Queued { message, via, qos, retain });
+                return;
+            };
+            packet_id = id;
+        }
+        let parts = message.parts();
+        let outgoing = Outgoing {
+            parts: &parts,
+            message: Some(&message),
+            dup: false,
+            qos,
+            retain,
+            packet_id,
+            subscription_id: via.subscription_id(),
+            is_routed,
+        };
+        if self.write_publish(link, &outgoing, now) && qos > QoS::AtMostOnce {
+            let entry = Inflight { message: Some(message), sent_at: now, via, packet_id, qos, retain };
+            let delivery = self.sessions[session_id as usize].delivery_mut();
+            delivery.inflight.push_back(entry);
+            delivery.sent += 1;
+            self.arm_retry(session_id, now);
+        }
+    }
+
+    /// Sends the in-flight message at `at` again: PUBLISH with DUP, or PUBREL. [MQTT-4.4.0-1] [MQTT-3.3.1-1]
+    pub(super) fn send_again(&mut self, session_id: u32, at: usize, now: Millis) {
+        let session = &mut self.sessions[session_id as usize];
+        let link = session.link;
+        let entry = &mut session.delivery_mut().inflight[at];
+        entry.sent_at = now;
+        let packet_id = entry.packet_id;
+        let Some(message) = entry.message.clone() else {
+            let ack = Ack { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY };
+            self.send(link, &Packet::PubRel(ack));
+            self.arm_retry(session_id, now);
+            return;
+        };
+        let (qos, retain, subscription_id) = (entry.qos, entry.retain, entry.via.subscription_id());
+        let parts = message.parts();
+        let (dup, is_routed) = (true, false);
+        let message = Some(&message);
+        let outgoing = Outgoing { parts: &parts, message, dup, qos, retain, packet_id, subscription_id, is_routed };
+        if self.write_publish(link, &outgoing, now) {
+            self.arm_retry(session_id, now);
+        } else if let Some(delivery) = self.sessions[session_id as usize].delivery.as_deref_mut() {
+            delivery.complete(at);
+        }
+    }
+
+    /// Appends a PUBLISH to the link's output; false if it is larger than the client takes, and counts as delivered.
+    /// [MQTT-3.1.2-24] [MQTT-3.1.2-25] (5.0)
+    fn write_publish(&mut self, id: LinkId, outgoing: &Outgoing, now: Millis) -> bool {
+        let Clients { links, pool, layouts, hop_properties, stats, .. } = self;
+        let link = &mut links[id as usize];
+        let parts = outgoing.parts;
+        let mut header = PublishHeader {
+            dup: outgoing.dup,
+            qos: outgoing.qos,
+            retain: outgoing.retain,
+            topic: parts.topic,
+            packet_id: outgoing.packet_id,
+            hop_properties: &[],
+            properties: parts.properties,
+            payload_len: parts.payload.len(),
+        };
+        let mut is_plain = true;
+        if link.version.has_properties() {
+            hop_properties.clear();
+            if parts.expires_at != Millis::NEVER {
+                // [MQTT-3.3.2-6] (5.0)
+                let left_ms = (parts.expires_at - now).0;
+                hop_properties.push(Property::MessageExpiryInterval(left_ms.div_ceil(1000) as u32));
+            }
+            if outgoing.subscription_id != 0 {
+                hop_properties.push(Property::SubscriptionIdentifier(outgoing.subscription_id));
+            }
+            is_plain = hop_properties.as_properties().is_empty();
+            let hop = hop_properties.as_properties().as_bytes();
+            let len = PublishHeader { hop_properties: hop, ..header }.packet_len(link.version);
+            if len > link.packet_size_max as usize {
+                log::debug!("A message of topic '{}' is larger than {} takes; not sent.", parts.topic, link.peer);
+                return false;
+            }
+            let aliases = link.aliases.as_mut().filter(|_| len + ALIAS_LEN <= link.packet_size_max as usize);
+            match aliases.map_or(Alias::Plain, |aliases| aliases.outgoing(parts.topic)) {
+                Alias::Plain => {}
+                Alias::Introduce(alias) => {
+                    is_plain = false;
+                    hop_properties.push(Property::TopicAlias(alias));
+                }
+                Alias::Use(alias) => {
+                    is_plain = false;
+                    header.topic = "";
+                    hop_properties.push(Property::TopicAlias(alias));
+                }
+            }
+            header.hop_properties = hop_properties.as_properties().as_bytes();
+        }
+        stats.publishes_sent += 1;
+        stats.packets_sent += 1;
+        let output = &mut link.output;
+        match outgoing.message {
+            Some(message) if parts.payload.len() >= SHARE_MIN => {
+                header.encode(link.version, output.tail(pool));
+                output.append_shared(message.bytes().clone(), message.payload_at());
+            }
+            _ if is_plain && outgoing.is_routed => layouts.append(&header, link, parts.payload, pool),
+            _ => {
+                let tail = output.tail(pool);
+                header.encode(link.version, tail);
+                tail.extend_from_slice(parts.payload);
+            }
+        }
+        self.mark_dirty(id);
+        true
+    }
+}
+
+impl Layouts {
+    fn forget(&mut self) {
+        self.bytes.clear();
+        self.known = [None; 4];
+    }
+
+    /// Appends the message in the layout the link wants, encoded once and patched.
+    fn append(&mut self, header: &PublishHeader, link: &mut Link, payload: &[u8], pool: &mut crate::buffer::Pool) {
+        let has_packet_id = header.qos > QoS::AtMostOnce;
+        let number = link.version.has_properties() as usize * 2 + has_packet_id as usize;
+        let tail = link.output.tail(pool);
+        let at = tail.len();
+        if let Some(layout) = self.known[number] {
+            tail.extend_from_slice(&self.bytes[layout.start..layout.end]);
+            tail[at] = 0x30 | (header.qos as u8) << 1 | header.retain as u8;
+            if has_packet_id {
+                let packet_id_at = at + layout.packet_id_at;
+                tail[packet_id_at..packet_id_at + 2].copy_from_slice(&header.packet_id.to_be_bytes());
+            }
+            return;
+        }
+        header.encode(link.version, tail);
+        tail.extend_from_slice(payload);
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&tail[at..]);
+        let packet_id_at = header.packet_id_at(link.version);
+        self.known[number] = Some(Layout { start, end: self.bytes.len(), packet_id_at });
+    }
+}
+
+/// The mark at which publishers begin to wait: half of what a client that nobody waits for may have queued.
+fn is_high(delivery: &Delivery, messages_max: u32, bytes_max: u32) -> bool {
+    delivery.queue.len() > high_messages(messages_max) || delivery.queue_bytes > high_bytes(bytes_max)
+}
+
+/// Whether those who wait for the client may go on: half of the high mark is left, or nothing while retained messages
+/// wait for their turn, too.
+pub(super) fn is_low(delivery: &Delivery, messages_max: u32, bytes_max: u32) -> bool {
+    match delivery.cursors.is_empty() {
+        true => {
+            delivery.queue.len() <= high_messages(messages_max) / 2 && delivery.queue_bytes <= high_bytes(bytes_max) / 2
+        }
+        false => delivery.queue.is_empty(),
+    }
+}
+
+fn high_messages(max: u32) -> usize {
+    if max == 0 { 500 } else { max as usize / 2 }
+}
+
+fn high_bytes(max: u32) -> usize {
+    if max == 0 { 2 << 20 } else { max as usize / 2 }
+}

@@ -1,0 +1,286 @@
+//! One client id: subscriptions, the messages on their way to it and the QoS 2 messages on their way from it. Sessions
+//! outlive links. What must survive a restart is here.
+
+use std::collections::VecDeque;
+
+use super::NONE;
+use super::index::SubscriptionKey;
+use super::message::Message;
+use super::will::Will;
+use crate::codec::QoS;
+use crate::time::Millis;
+use crate::wheel::TimerId;
+
+pub struct Session {
+    pub client_id: Box<str>,
+    /// The live link, or NONE.
+    pub link: u32,
+    /// Seconds the session outlives its link; u32::MAX = for ever.
+    pub expiry_s: u32,
+    pub subscriptions: Vec<SubscriptionKey>,
+    /// Packet ids of QoS 2 messages that were received and not yet released, sorted. [MQTT-4.3.3-2]
+    pub received: Vec<u16>,
+    /// Messages towards the client; nothing while there never was one.
+    pub delivery: Option<Box<Delivery>>,
+    pub will: Option<Box<Will>>,
+    /// Without a link: when the will is due and when the session ends.
+    pub will_at: Millis,
+    pub expires_at: Millis,
+    /// With a link: retransmission; without: will or expiry, whichever comes first.
+    pub timer: TimerId,
+    /// Messages lost to a full queue.
+    pub dropped: u32,
+    /// The loss was logged; again once the queue was empty.
+    pub is_drop_logged: bool,
+}
+
+impl Session {
+    pub fn new(client_id: &str) -> Session {
+        Session {
+            client_id: client_id.into(),
+            link: NONE,
+            expiry_s: 0,
+            subscriptions: Vec::new(),
+            received: Vec::new(),
+            delivery: None,
+            will: None,
+            will_at: Millis::NEVER,
+            expires_at: Millis::NEVER,
+            timer: TimerId::NONE,
+            dropped: 0,
+            is_drop_logged: false,
+        }
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.link != NONE
+    }
+
+    pub fn delivery_mut(&mut self) -> &mut Delivery {
+        self.delivery.get_or_insert_default()
+    }
+
+    /// Remembers a QoS 2 packet id; false if it is a repeat. [MQTT-4.3.3-10] (5.0)
+    pub fn receive_once(&mut self, packet_id: u16) -> bool {
+        match self.received.binary_search(&packet_id) {
+            Ok(_) => false,
+            Err(at) => {
+                self.received.insert(at, packet_id);
+                true
+            }
+        }
+    }
+
+    /// Forgets a QoS 2 packet id; false if it is unknown.
+    pub fn release(&mut self, packet_id: u16) -> bool {
+        match self.received.binary_search(&packet_id) {
+            Ok(at) => {
+                self.received.remove(at);
+                if self.received.is_empty() {
+                    self.received = Vec::new();
+                }
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// By which subscription a message comes: its Subscription Identifier, and whether it is a shared one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Via(u32);
+
+impl Via {
+    /// Subscription Identifiers have 28 bits.
+    const SHARED: u32 = 1 << 31;
+
+    pub fn new(subscription_id: u32, is_shared: bool) -> Via {
+        Via(subscription_id | if is_shared { Via::SHARED } else { 0 })
+    }
+
+    /// 0 = none.
+    pub fn subscription_id(self) -> u32 {
+        self.0 & !Via::SHARED
+    }
+}
+
+/// A message that waits for room in the output or in the window.
+pub struct Queued {
+    pub message: Message,
+    pub via: Via,
+    pub qos: QoS,
+    pub retain: bool,
+}
+
+/// A QoS 1 or 2 message that was given a packet id.
+pub struct Inflight {
+    /// Nothing once PUBREC came: PUBREL is all that is sent from then on. [MQTT-4.3.3-6] (5.0)
+    pub message: Option<Message>,
+    pub sent_at: Millis,
+    pub via: Via,
+    pub packet_id: u16,
+    pub qos: QoS,
+    pub retain: bool,
+}
+
+/// Retained messages still owed to a new subscription: they are looked up one by one as there is room.
+pub struct Cursor {
+    pub key: SubscriptionKey,
+    /// The last topic sent.
+    pub after: Option<Box<str>>,
+}
+
+/// Messages towards one client. In-flight messages stand in the order of their first sending; packet ids are given out in
+/// turn and the oldest one open is never passed, so the ids of `inflight` ascend from the front (modulo 65535).
+pub struct Delivery {
+    pub inflight: VecDeque<Inflight>,
+    /// How many of `inflight` were sent on the present link; the rest is sent again first.
+    pub sent: usize,
+    pub queue: VecDeque<Queued>,
+    pub queue_bytes: usize,
+    /// QoS 0 messages in `queue`.
+    pub queue_qos0: usize,
+    pub cursors: VecDeque<Cursor>,
+    pub next_packet_id: u16,
+    /// How often the retransmission interval was doubled.
+    pub backoff: u8,
+}
+
+impl Default for Delivery {
+    fn default() -> Delivery {
+        Delivery {
+            inflight: VecDeque::new(),
+            sent: 0,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            queue_qos0: 0,
+            cursors: VecDeque::new(),
+            next_packet_id: 1,
+            backoff: 0,
+        }
+    }
+}
+
+impl Delivery {
+    /// A packet id that no open exchange uses, or nothing if the oldest one stands in the way. [MQTT-2.3.1-4] (3.1.1)
+    /// [MQTT-2.2.1-4] (5.0)
+    pub fn next_packet_id(&mut self) -> Option<u16> {
+        let id = self.next_packet_id;
+        if self.inflight.front().is_some_and(|oldest| oldest.packet_id == id) {
+            return None;
+        }
+        self.next_packet_id = if id == u16::MAX { 1 } else { id + 1 };
+        Some(id)
+    }
+
+    /// Where the exchange with this packet id stands.
+    pub fn position(&self, packet_id: u16) -> Option<usize> {
+        let oldest = self.inflight.front()?.packet_id;
+        if packet_id == oldest {
+            return Some(0);
+        }
+        let age = |id: u16| (u32::from(id) + 65_535 - u32::from(oldest)) % 65_535;
+        self.inflight.binary_search_by_key(&age(packet_id), |entry| age(entry.packet_id)).ok()
+    }
+
+    /// Ends the exchange at `position`.
+    pub fn complete(&mut self, position: usize) -> Option<Inflight> {
+        if position < self.sent {
+            self.sent -= 1;
+        }
+        self.backoff = 0;
+        self.inflight.remove(position)
+    }
+
+    pub fn push(&mut self, queued: Queued) {
+        self.queue_bytes += queued.message.content_len();
+        self.queue_qos0 += (queued.qos == QoS::AtMostOnce) as usize;
+        self.queue.push_back(queued);
+    }
+
+    pub fn pop(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.queue_bytes -= queued.message.content_len();
+        self.queue_qos0 -= (queued.qos == QoS::AtMostOnce) as usize;
+        if self.queue.is_empty() && self.queue.capacity() > 64 {
+            self.queue = VecDeque::new();
+        }
+        Some(queued)
+    }
+
+    /// Drops queued messages for which `keep` is false; says how many.
+    pub fn retain_queued(&mut self, mut keep: impl FnMut(&Queued) -> bool) -> usize {
+        let before = self.queue.len();
+        let (mut bytes, mut qos0) = (0, 0);
+        self.queue.retain(|queued| {
+            let kept = keep(queued);
+            if kept {
+                bytes += queued.message.content_len();
+                qos0 += (queued.qos == QoS::AtMostOnce) as usize;
+            }
+            kept
+        });
+        (self.queue_bytes, self.queue_qos0) = (bytes, qos0);
+        before - self.queue.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.inflight.is_empty() && self.queue.is_empty() && self.cursors.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inflight(packet_id: u16) -> Inflight {
+        let via = Via::new(0, false);
+        Inflight { message: None, sent_at: Millis(0), via, packet_id, qos: QoS::AtLeastOnce, retain: false }
+    }
+
+    #[test]
+    fn mqtt_2_3_1_4_packet_ids_are_never_zero_and_never_in_use() {
+        let mut delivery = Delivery { next_packet_id: 65_000, ..Delivery::default() };
+        let mut open = std::collections::VecDeque::new();
+        for step in 0..200_000u32 {
+            let id = delivery.next_packet_id().unwrap();
+            assert!(id != 0 && !open.contains(&id));
+            delivery.inflight.push_back(inflight(id));
+            open.push_back(id);
+            if open.len() > 20 {
+                let at = (step.wrapping_mul(2_654_435_761) >> 16) as usize % 20;
+                let id = open.remove(at).unwrap();
+                assert_eq!(delivery.position(id), Some(at));
+                delivery.complete(at);
+                assert_eq!(delivery.position(id), None);
+            }
+        }
+    }
+
+    #[test]
+    fn the_oldest_open_exchange_holds_up_ids_instead_of_being_passed() {
+        let mut delivery = Delivery::default();
+        let first = delivery.next_packet_id().unwrap();
+        delivery.inflight.push_back(inflight(first));
+        for _ in 0..65_534 {
+            let id = delivery.next_packet_id().unwrap();
+            delivery.inflight.push_back(inflight(id));
+            let at = delivery.position(id).unwrap();
+            delivery.complete(at);
+        }
+        assert_eq!(delivery.next_packet_id(), None);
+        delivery.complete(0);
+        assert_eq!(delivery.next_packet_id(), Some(1));
+    }
+
+    #[test]
+    fn qos_2_packet_ids_are_remembered_until_released() {
+        let mut session = Session::new("c");
+        for id in [7, 3, 65_535, 1] {
+            assert!(session.receive_once(id) && !session.receive_once(id));
+        }
+        assert!(session.release(3) && !session.release(3) && session.receive_once(3));
+        assert!([7, 65_535, 1, 3].into_iter().all(|id| session.release(id)));
+        assert_eq!(session.received.capacity(), 0);
+    }
+}

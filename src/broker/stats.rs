@@ -1,0 +1,23 @@
+//! What the broker counts. Counters only: rates and `$SYS` are made of them elsewhere.
+
+/// Since the broker started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    /// Control packets of every type.
+    pub packets_received: u64,
+    pub packets_sent: u64,
+    pub publishes_received: u64,
+    pub publishes_sent: u64,
+    /// Messages lost to full queues.
+    pub messages_dropped: u64,
+    /// Messages whose Message Expiry Interval passed before they were sent.
+    pub messages_expired: u64,
+    pub sessions_expired: u64,
+    pub connections_accepted: u64,
+    /// Publishers that had to wait for a subscriber.
+    pub pauses: u64,
+    pub stalls: u64,
+    pub retransmissions: u64,
+}

@@ -1,0 +1,107 @@
+//! SUBSCRIBE and UNSUBSCRIBE: the index, the session's own list, and the retained messages a new subscription is owed.
+
+use super::Broker;
+use super::close::CloseReason;
+use super::index::{LEVELS_MAX, Subscriber};
+use super::link::LinkId;
+use super::session::Cursor;
+use crate::codec::{
+    Packet, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, Unsubscribe,
+};
+use crate::time::Millis;
+use crate::topic::ShareFilter;
+
+impl Broker {
+    pub(super) fn subscribe(&mut self, id: LinkId, packet: Subscribe, now: Millis) -> Result<(), CloseReason> {
+        for (filter, _) in packet.filters() {
+            if ShareFilter::parse(filter).is_none() {
+                // [MQTT-4.7.1-2] [MQTT-4.7.1-3] [MQTT-4.8.2-2] (5.0)
+                return Err(CloseReason::topic_filter_invalid(filter));
+            }
+        }
+        let subscription_id = packet.properties.find(|property| match property {
+            Property::SubscriptionIdentifier(id) => Some(id),
+            _ => None,
+        });
+        let version = self.clients.links[id as usize].version;
+        let mut codes = Vec::new();
+        for (filter, options) in packet.filters() {
+            // One after the other, each as if it had come alone. [MQTT-3.8.4-4] (3.1.1) [MQTT-3.8.4-5] (5.0)
+            let reason = self.subscribe_one(id, filter, options, subscription_id.unwrap_or(0));
+            codes.push(version.suback_code(reason));
+        }
+        // The answer goes first: clients give up waiting for it long before a large retained set is through.
+        let ack = SubAck { packet_id: packet.packet_id, properties: Properties::EMPTY, codes: &codes };
+        self.clients.send(id, &Packet::SubAck(ack));
+        self.pump(self.clients.links[id as usize].session, now);
+        Ok(())
+    }
+
+    fn subscribe_one(&mut self, id: LinkId, text: &str, options: SubscribeOptions, subscription_id: u32) -> ReasonCode {
+        let Some(filter) = ShareFilter::parse(text) else { return ReasonCode::TopicFilterInvalid };
+        if filter.filter.split('/').count() > LEVELS_MAX {
+            log::info!("Client {} subscribes to more than {LEVELS_MAX} levels; refused.", self.clients.name(id));
+            return ReasonCode::TopicFilterInvalid;
+        }
+        let link = &self.clients.links[id as usize];
+        let session = link.session;
+        let qos = options.qos.min(self.clients.config.max_qos);
+        let subscriber = Subscriber {
+            session,
+            subscription_id,
+            qos,
+            no_local: options.no_local || link.is_bridge,
+            retain_as_published: options.retain_as_published || link.is_bridge,
+        };
+        let (key, is_new) = self.index.subscribe(filter, subscriber);
+        log::debug!("{} {} {text}", self.clients.client_id(id), qos as u8);
+        let session = self.clients.session_mut(session);
+        if is_new {
+            session.subscriptions.push(key);
+        }
+        let wants_retained = match options.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::DoNotSend => false,
+        };
+        // [MQTT-3.3.1-6] (3.1.1) [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] (5.0); shares get none.
+        if wants_retained && !key.is_shared() && self.retained.next_match(filter.filter, None).is_some() {
+            let cursors = &mut session.delivery_mut().cursors;
+            cursors.retain(|cursor| cursor.key != key);
+            cursors.push_back(Cursor { key, after: None });
+        }
+        match qos as u8 {
+            0 => ReasonCode::Success,
+            1 => ReasonCode::GrantedQoS1,
+            _ => ReasonCode::GrantedQoS2,
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, id: LinkId, packet: Unsubscribe) -> Result<(), CloseReason> {
+        let mut codes = Vec::new();
+        for filter in packet.filters() {
+            codes.push(self.unsubscribe_one(id, filter) as u8);
+        }
+        // Also if nothing was subscribed. [MQTT-3.10.4-5]
+        let ack = SubAck { packet_id: packet.packet_id, properties: Properties::EMPTY, codes: &codes };
+        self.clients.send(id, &Packet::UnsubAck(ack));
+        Ok(())
+    }
+
+    fn unsubscribe_one(&mut self, id: LinkId, text: &str) -> ReasonCode {
+        let Some(filter) = ShareFilter::parse(text) else { return ReasonCode::TopicFilterInvalid };
+        log::debug!("{} {text}", self.clients.client_id(id));
+        let session_id = self.clients.links[id as usize].session;
+        let session = self.clients.session_mut(session_id);
+        let Some(key) = self.index.find(filter) else { return ReasonCode::NoSubscriptionExisted };
+        let Some(at) = session.subscriptions.iter().position(|&own| own == key) else {
+            return ReasonCode::NoSubscriptionExisted;
+        };
+        session.subscriptions.swap_remove(at);
+        if let Some(delivery) = session.delivery.as_deref_mut() {
+            delivery.cursors.retain(|cursor| cursor.key != key);
+        }
+        self.index.unsubscribe(key, session_id);
+        ReasonCode::Success
+    }
+}

@@ -1,0 +1,72 @@
+//! The Will: kept with the session from CONNECT on, published once when the link ends in any way but a clean DISCONNECT.
+//! [MQTT-3.1.2-8] [MQTT-3.1.2-10]
+
+use super::message::MessageParts;
+use super::{Broker, NONE};
+use crate::codec::{self, Property, QoS};
+use crate::time::Millis;
+
+/// A will as it came with CONNECT.
+pub struct Will {
+    pub topic: Box<str>,
+    pub payload: Box<[u8]>,
+    /// Forwarded properties.
+    pub properties: Box<[u8]>,
+    pub qos: QoS,
+    pub retain: bool,
+    /// Seconds between the end of the link and the will. [MQTT-3.1.3-9] (5.0)
+    pub delay_s: u32,
+    /// Seconds from its publication until it expires.
+    pub expiry_s: Option<u32>,
+}
+
+impl Will {
+    pub fn new(will: &codec::Will) -> Will {
+        let mut properties = Vec::new();
+        will.properties.forwarded_into(&mut properties);
+        let (mut delay_s, mut expiry_s) = (0, None);
+        for property in will.properties.iter() {
+            match property {
+                Property::WillDelayInterval(seconds) => delay_s = seconds,
+                Property::MessageExpiryInterval(seconds) => expiry_s = Some(seconds),
+                _ => {}
+            }
+        }
+        Will {
+            topic: will.topic.into(),
+            payload: will.payload.into(),
+            properties: properties.into(),
+            qos: will.qos,
+            retain: will.retain,
+            delay_s,
+            expiry_s,
+        }
+    }
+}
+
+impl Broker {
+    /// Publishes the will of a session, if it has one, and forgets it.
+    pub(super) fn publish_will(&mut self, session: u32, now: Millis) {
+        let session = self.clients.session_mut(session);
+        session.will_at = Millis::NEVER;
+        let Some(will) = session.will.take() else { return };
+        let client_id = session.client_id.clone();
+        if !self.may_publish(&client_id, &will.topic) {
+            return;
+        }
+        let parts = MessageParts {
+            qos: will.qos,
+            retain: will.retain,
+            expires_at: will.expiry_s.map_or(Millis::NEVER, |seconds| now + Millis::from_secs(seconds.into())),
+            topic: &will.topic,
+            properties: &will.properties,
+            payload: &will.payload,
+        };
+        if will.retain {
+            // [MQTT-3.1.2-17] (3.1.1) [MQTT-3.1.2-15] (5.0)
+            self.retain(&parts, &client_id);
+        }
+        // A will is one message, and its publisher is gone: nobody waits.
+        self.route(parts, NONE, now);
+    }
+}
