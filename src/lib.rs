@@ -5,12 +5,14 @@
 //! plain byte buffers that the shell ([`server`], [`net`]) writes out.
 //!
 //! ```text
-//! main.rs      flags -> Config -> Server::run; logger; exit code
+//! main.rs      flags -> Settings -> logger -> listeners -> server::run; exit code
 //! options/     one table: every option once; flags and help are read from it
+//! logger.rs    log lines on standard error in Mosquitto's form
 //! config.rs    Config: every number with unit, default and the reason for it
 //! server.rs    THE LOOP: the only file that reads the clock or calls poll; the order of a turn
 //! net/         listener and transport (TCP): what turns sockets into MQTT bytes and back
-//! os/          what else the system is asked for: signals, descriptor limit, who holds a port
+//! os/          what else the system is asked for: signals, descriptor limit, who holds a port,
+//!              a descriptor in reserve
 //! time.rs      Millis since start: a value, never a clock
 //! wheel.rs     hashed timer wheel; knows neither connections nor MQTT
 //! buffer.rs    InBuf (unfinished input), OutBuf (append, advance, shared payloads), Pool
@@ -19,7 +21,7 @@
 //! broker/      the pure core; owns all protocol state
 //! ```
 //!
-//! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`;
+//! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os`;
 //! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; leaves use `std` alone. `mio`,
 //! sockets and `libc` appear only in `server`, `net` and `os`; `unsafe` only in `net` and `os`.
 
@@ -27,6 +29,14 @@ pub mod broker;
 pub mod buffer;
 pub mod codec;
 pub mod config;
+pub mod logger;
+pub mod net;
+pub mod options;
+pub mod os;
+pub mod server;
 pub mod time;
 pub mod topic;
 pub mod wheel;
+
+/// The version of the program, as log lines and `--version` show it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,383 @@
+//! The loop: one poll, and the order of a turn. The only place that reads the clock or calls poll. It owns sockets and moves
+//! bytes between them and the core, which owns everything else.
+//!
+//! A turn: wait; note what is ready; accept, within a budget; read each ready socket once; let the core's timers fire and its
+//! paused links go on; write each link with output once; free closed links. Sockets are registered once, edge-triggered, for
+//! both directions: what is not read or written to the end is remembered here. With nothing left to do the next turn
+//! waits for the core's next deadline, or for ever.
+//!
+//! Per message in a burst: one read and one write a socket and turn, whatever the number of messages.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::VERSION;
+use crate::broker::{Broker, HangUp, LinkId, Peer};
+use crate::buffer::OutBuf;
+use crate::net::{Accept, Listener, Refusal, Transport};
+use crate::options::Settings;
+use crate::os::{Reserve, Signal, Signals, raise_descriptor_limit};
+use crate::time::Millis;
+
+const SIGNALS: Token = Token(usize::MAX - 1);
+const FIRST_LISTENER: usize = usize::MAX / 2;
+
+/// One read, and so what one link may bring in one turn.
+const READ_LEN: usize = 64 << 10;
+/// Connections accepted from one listener in one turn: a storm must not hold up those who are connected.
+const ACCEPTS_PER_TURN: usize = 64;
+const EVENTS_PER_TURN: usize = 256;
+/// How soon accepting is tried again when even the descriptor in reserve did not help.
+const ACCEPT_RETRY: Millis = Millis(1000);
+/// A refused connection is logged at most this often.
+const REFUSAL_LOG_INTERVAL: Millis = Millis(10_000);
+
+/// A socket and what its edges said last.
+struct Connection {
+    transport: Transport,
+    is_readable: bool,
+    /// The peer will send no more, so reading goes on to the end.
+    is_ended: bool,
+    is_writable: bool,
+    /// Stands in `Server::ready`.
+    is_queued: bool,
+}
+
+/// A listener that may have connections waiting.
+struct Door {
+    listener: Listener,
+    allow_anonymous: bool,
+    has_waiting: bool,
+    retry_at: Option<Millis>,
+}
+
+struct Server {
+    poll: Poll,
+    started: Instant,
+    now: Millis,
+    broker: Broker,
+    doors: Vec<Door>,
+    /// By link id.
+    connections: Vec<Option<Connection>>,
+    /// Links to read in this turn or the next.
+    ready: Vec<LinkId>,
+    /// Reused every turn.
+    links: Vec<LinkId>,
+    scratch: Box<[u8]>,
+    reserve: Reserve,
+    refused: u32,
+    refusal_logged_at: Option<Millis>,
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// When the system has no poll, no signal descriptor, or poll itself fails.
+pub fn run(settings: Settings, listeners: Vec<Listener>) -> io::Result<()> {
+    let mut signals = Signals::new()?;
+    let poll = Poll::new()?;
+    poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
+    match raise_descriptor_limit() {
+        Ok(limit) => info!("Up to {limit} descriptors can be open."),
+        Err(error) => warn!("Warning: the limit of open descriptors could not be raised: {error}."),
+    }
+    let mut doors = Vec::new();
+    for (number, mut listener) in listeners.into_iter().enumerate() {
+        poll.registry().register(&mut listener, Token(FIRST_LISTENER + number), Interest::READABLE)?;
+        let allow_anonymous = settings.listeners[listener.config()].allow_anonymous;
+        doors.push(Door { listener, allow_anonymous, has_waiting: true, retry_at: None });
+    }
+    let seed = RandomState::new().build_hasher().finish();
+    let mut server = Server {
+        poll,
+        started: Instant::now(),
+        now: Millis(0),
+        broker: Broker::new(settings.core, seed),
+        doors,
+        connections: Vec::new(),
+        ready: Vec::new(),
+        links: Vec::new(),
+        scratch: vec![0; READ_LEN].into_boxed_slice(),
+        reserve: Reserve::new(),
+        refused: 0,
+        refusal_logged_at: None,
+    };
+    info!("midge version {VERSION} running");
+    server.serve(&mut signals)?;
+    info!("midge version {VERSION} terminating");
+    Ok(())
+}
+
+impl Server {
+    fn serve(&mut self, signals: &mut Signals) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        loop {
+            match self.poll.poll(&mut events, self.timeout()) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            self.now = Millis(self.started.elapsed().as_millis() as u64);
+            let mut is_signalled = false;
+            for event in &events {
+                match event.token() {
+                    SIGNALS => is_signalled = true,
+                    Token(number) if number >= FIRST_LISTENER => {
+                        if let Some(door) = self.doors.get_mut(number - FIRST_LISTENER) {
+                            door.has_waiting = true;
+                        }
+                    }
+                    Token(id) => self.note(id as LinkId, event),
+                }
+            }
+            if is_signalled && let Some(Signal::Terminate | Signal::Interrupt) = signals.read() {
+                self.stop();
+                return Ok(());
+            }
+            self.accept();
+            self.read_ready();
+            self.broker.tick(self.now);
+            self.resume();
+            self.write_dirty();
+            self.free_closed();
+        }
+    }
+
+    /// Nothing to wait for while something is left to do; else until the core's next deadline.
+    fn timeout(&self) -> Option<Duration> {
+        let has_waiting = self.doors.iter().any(|door| door.has_waiting && door.retry_at.is_none());
+        if has_waiting || !self.ready.is_empty() || self.broker.has_work() {
+            return Some(Duration::ZERO);
+        }
+        let retry_at = self.doors.iter().filter_map(|door| door.retry_at).min();
+        let deadline = match (self.broker.next_deadline(), retry_at) {
+            (Some(one), Some(other)) => one.min(other),
+            (one, other) => one.or(other)?,
+        };
+        let now = Millis(self.started.elapsed().as_millis() as u64);
+        Some(Duration::from_millis((deadline - now).0))
+    }
+
+    /// Remembers what an event says of a connection.
+    fn note(&mut self, id: LinkId, event: &mio::event::Event) {
+        let Some(Some(connection)) = self.connections.get_mut(id as usize) else { return };
+        connection.is_ended |= event.is_read_closed() || event.is_error();
+        if event.is_writable() && !connection.is_writable {
+            connection.is_writable = true;
+            self.broker.mark_unwritten(id);
+        }
+        if event.is_readable() || connection.is_ended {
+            connection.is_readable = true;
+            self.queue_read(id);
+        }
+    }
+
+    /// Puts a link on the list of those to read.
+    fn queue_read(&mut self, id: LinkId) {
+        if let Some(Some(connection)) = self.connections.get_mut(id as usize)
+            && connection.is_readable
+            && !connection.is_queued
+        {
+            connection.is_queued = true;
+            self.ready.push(id);
+        }
+    }
+
+    fn accept(&mut self) {
+        for number in 0..self.doors.len() {
+            let door = &mut self.doors[number];
+            if door.retry_at.is_some_and(|at| at <= self.now) {
+                door.retry_at = None;
+            }
+            if !door.has_waiting || door.retry_at.is_some() {
+                continue;
+            }
+            for _ in 0..ACCEPTS_PER_TURN {
+                if !self.accept_one(number) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Accepts the next connection of a listener; false if it is to be left alone for now.
+    fn accept_one(&mut self, number: usize) -> bool {
+        let door = &mut self.doors[number];
+        match door.listener.accept() {
+            Accept::Peer(transport, address) => {
+                let max = self.broker.config().global_max_connections as usize;
+                if max != 0 && self.broker.link_count() >= max {
+                    info!("Client connection from {} denied: max_connections exceeded.", address.ip());
+                    return true;
+                }
+                if self.broker.config().connection_messages {
+                    let port = door.listener.address().port();
+                    info!("New connection from {} on port {port}.", Peer::Ip(address));
+                }
+                let allow_anonymous = door.allow_anonymous;
+                self.open(transport, Peer::Ip(address), allow_anonymous);
+                true
+            }
+            Accept::WouldBlock => {
+                door.has_waiting = false;
+                false
+            }
+            Accept::OutOfDescriptors => match door.listener.refuse(&mut self.reserve) {
+                Refusal::Peer(address) => {
+                    self.log_refusal(&address.ip().to_string());
+                    true
+                }
+                Refusal::WouldBlock => {
+                    door.has_waiting = false;
+                    false
+                }
+                Refusal::Later => {
+                    door.retry_at = Some(self.now + ACCEPT_RETRY);
+                    self.log_refusal("anybody");
+                    false
+                }
+            },
+            Accept::Failed(error) => {
+                warn!("Error: accepting connections on port {} failed: {error}.", door.listener.address().port());
+                door.retry_at = Some(self.now + ACCEPT_RETRY);
+                false
+            }
+        }
+    }
+
+    fn open(&mut self, mut transport: Transport, peer: Peer, allow_anonymous: bool) {
+        let id = self.broker.open(peer, allow_anonymous, self.now);
+        let at = id as usize;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut transport, Token(at), both) {
+            self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now);
+        }
+        if self.connections.len() <= at {
+            self.connections.resize_with(at + 1, || None);
+        }
+        let connection =
+            Connection { transport, is_readable: false, is_ended: false, is_writable: true, is_queued: false };
+        self.connections[at] = Some(connection);
+    }
+
+    /// No descriptor is left: whoever comes now is turned away at once instead of left waiting.
+    fn log_refusal(&mut self, who: &str) {
+        self.refused += 1;
+        if self.refusal_logged_at.is_none_or(|at| at + REFUSAL_LOG_INTERVAL <= self.now) {
+            self.refusal_logged_at = Some(self.now);
+            let refused = std::mem::take(&mut self.refused);
+            let open = self.broker.link_count();
+            warn!(
+                "Client connection from {who} denied: no descriptor is free ({open} connections; {refused} refused)."
+            );
+        }
+    }
+
+    /// Reads each ready link once; what is left in a socket is read in the next turn.
+    fn read_ready(&mut self) {
+        let mut ready = std::mem::replace(&mut self.ready, std::mem::take(&mut self.links));
+        for id in ready.drain(..) {
+            let Some(Some(connection)) = self.connections.get_mut(id as usize) else { continue };
+            connection.is_queued = false;
+            // A link that must wait keeps its readiness until it is resumed.
+            if self.broker.wants_input(id) && self.read(id) {
+                self.queue_read(id);
+            }
+        }
+        self.links = ready;
+    }
+
+    /// One read; whether there may be more.
+    fn read(&mut self, id: LinkId) -> bool {
+        let Some(Some(connection)) = self.connections.get_mut(id as usize) else { return false };
+        match connection.transport.read(&mut self.scratch) {
+            Ok(0) => {
+                connection.is_readable = false;
+                self.broker.hang_up(id, HangUp::Closed, self.now);
+            }
+            Ok(count) => {
+                // Less than there was room for: the socket is empty, unless the end is still to be read.
+                connection.is_readable = count == self.scratch.len() || connection.is_ended;
+                self.broker.receive(id, &self.scratch[..count], self.now);
+                return true;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => return true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => connection.is_readable = false,
+            Err(error) => {
+                connection.is_readable = false;
+                self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now);
+            }
+        }
+        false
+    }
+
+    /// Links that waited for others handle the input they hold, and are read again.
+    fn resume(&mut self) {
+        let mut readable = std::mem::take(&mut self.links);
+        self.broker.resume(&mut readable, self.now);
+        readable.drain(..).for_each(|id| self.queue_read(id));
+        self.links = readable;
+    }
+
+    fn write_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.links);
+        self.broker.take_dirty(&mut dirty);
+        dirty.drain(..).for_each(|id| self.write(id));
+        self.links = dirty;
+    }
+
+    /// One write, if the socket takes any.
+    fn write(&mut self, id: LinkId) {
+        let Some(Some(connection)) = self.connections.get_mut(id as usize) else { return };
+        if !connection.is_writable {
+            return;
+        }
+        let output = self.broker.output(id);
+        let mut slices = [IoSlice::new(&[]); OutBuf::SLICES_MAX];
+        let count = output.slices(&mut slices);
+        if count == 0 {
+            return;
+        }
+        let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+        match connection.transport.write_vectored(&slices[..count]) {
+            Ok(written) => {
+                connection.is_writable = written == offered;
+                self.broker.wrote(id, written, self.now);
+                if connection.is_writable {
+                    self.broker.mark_unwritten(id);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.broker.mark_unwritten(id),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => connection.is_writable = false,
+            Err(error) => self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now),
+        }
+    }
+
+    /// The end of closed links: what they were told is on its way, and what they sent meanwhile is read, because a socket that
+    /// is closed with unread input takes back what it sent last.
+    fn free_closed(&mut self) {
+        let mut closed = std::mem::take(&mut self.links);
+        self.broker.take_closing(&mut closed);
+        for id in closed.drain(..) {
+            if let Some(mut connection) = self.connections[id as usize].take() {
+                let _ = connection.transport.shutdown_write();
+                let _ = connection.transport.read(&mut self.scratch);
+            }
+            self.broker.reap(id);
+        }
+        self.links = closed;
+    }
+
+    /// An orderly end: wills, DISCONNECT for those who know it, and the sockets closed.
+    fn stop(&mut self) {
+        self.broker.shut_down(self.now);
+        self.write_dirty();
+        self.free_closed();
+    }
+}
