@@ -198,3 +198,58 @@ fn session_expiry_s(version: Version, clean_start: bool, properties: Properties)
         u32::MAX
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(name: &str, level: u8) -> Vec<u8> {
+        let mut body = Vec::new();
+        put_string(&mut body, name);
+        body.push(level);
+        body
+    }
+
+    #[test]
+    fn the_version_is_found_whatever_follows() {
+        let mut found = Vec::new();
+        for name in ["MQTT", "MQIsdp", "mqtt", "MQTTX", ""] {
+            for level in 0..=255 {
+                if let Some(version) = connect_version(&body(name, level)) {
+                    found.push((name, level, version));
+                }
+            }
+        }
+        let expected = [
+            ("MQTT", 4, Version::V311),
+            ("MQTT", 5, Version::V5),
+            ("MQTT", 0x84, Version::V311),
+            ("MQIsdp", 3, Version::V31),
+            ("MQIsdp", 0x83, Version::V31),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(connect_version(b"\x00\x04MQTT\x05\xFF\xFF\xFF"), Some(Version::V5));
+        for cut in [&b""[..], b"\x00", b"\x00\x04MQT", b"\x00\x04MQTT", b"\x00\x02\xC3\x28\x04"] {
+            assert_eq!(connect_version(cut), None);
+        }
+    }
+
+    #[test]
+    fn old_clients_may_leave_out_what_their_flags_promise() {
+        for (flags, rest, username, password) in [
+            (0x80, &b""[..], None, None),
+            (0xC0, b"", None, None),
+            (0xC0, b"\x00\x01u", Some("u"), None),
+            (0xC0, b"\x00\x01u\x00\x01p", Some("u"), Some(&b"p"[..])),
+            (0x40, b"\x00\x01p", None, None),
+            (0x40, b"", None, None),
+            (0x80, b"\x00\x00", Some(""), None),
+        ] {
+            let mut body = body("MQIsdp", 3);
+            body.extend_from_slice(&[flags, 0, 0, 0, 1, b'a']);
+            body.extend_from_slice(rest);
+            let connect = Connect::decode(&mut Reader::new(&body)).unwrap();
+            assert_eq!((connect.username, connect.password), (username, password), "{flags:x} {rest:?}");
+        }
+    }
+}

@@ -420,3 +420,203 @@ impl PropertiesBuf {
         Properties { raw: &self.raw }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One good value of every property, in the order of the ids.
+    const SAMPLES: [Property; 27] = [
+        Property::PayloadFormatIndicator(1),
+        Property::MessageExpiryInterval(0x0102_0304),
+        Property::ContentType("text"),
+        Property::ResponseTopic("r/é"),
+        Property::CorrelationData(&[0, 0xFF]),
+        Property::SubscriptionIdentifier(300),
+        Property::SessionExpiryInterval(u32::MAX),
+        Property::AssignedClientIdentifier("id"),
+        Property::ServerKeepAlive(0),
+        Property::AuthenticationMethod("m"),
+        Property::AuthenticationData(&[]),
+        Property::RequestProblemInformation(0),
+        Property::WillDelayInterval(0),
+        Property::RequestResponseInformation(1),
+        Property::ResponseInformation(""),
+        Property::ServerReference("s"),
+        Property::ReasonString("why"),
+        Property::ReceiveMaximum(0x0A0B),
+        Property::TopicAliasMaximum(0),
+        Property::TopicAlias(1),
+        Property::MaximumQoS(0),
+        Property::RetainAvailable(1),
+        Property::UserProperty("k", "v"),
+        Property::MaximumPacketSize(1),
+        Property::WildcardSubscriptionAvailable(0),
+        Property::SubscriptionIdentifierAvailable(1),
+        Property::SharedSubscriptionAvailable(0),
+    ];
+
+    /// The standard's Table 2-4, by packet.
+    const ALLOWED: [(Kind, &[u8]); 14] = [
+        (Kind::Will, &[0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26]),
+        (Kind::Connect, &[0x11, 0x15, 0x16, 0x17, 0x19, 0x21, 0x22, 0x26, 0x27]),
+        (
+            Kind::ConnAck,
+            &[0x11, 0x12, 0x13, 0x15, 0x16, 0x1A, 0x1C, 0x1F, 0x21, 0x22, 0x24, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2A],
+        ),
+        (Kind::Publish, &[0x01, 0x02, 0x03, 0x08, 0x09, 0x0B, 0x23, 0x26]),
+        (Kind::PubAck, &[0x1F, 0x26]),
+        (Kind::PubRec, &[0x1F, 0x26]),
+        (Kind::PubRel, &[0x1F, 0x26]),
+        (Kind::PubComp, &[0x1F, 0x26]),
+        (Kind::Subscribe, &[0x0B, 0x26]),
+        (Kind::SubAck, &[0x1F, 0x26]),
+        (Kind::Unsubscribe, &[0x26]),
+        (Kind::UnsubAck, &[0x1F, 0x26]),
+        (Kind::Disconnect, &[0x11, 0x1C, 0x1F, 0x26]),
+        (Kind::Auth, &[0x15, 0x16, 0x1F, 0x26]),
+    ];
+
+    fn raw(properties: &[Property]) -> Vec<u8> {
+        let mut buf = PropertiesBuf::default();
+        properties.iter().for_each(|&property| buf.push(property));
+        buf.as_properties().as_bytes().to_vec()
+    }
+
+    fn check_one(raw: &[u8], kind: Kind, direction: Direction) -> Result<(), ReasonCode> {
+        check(raw, kind, direction).map_err(|error| error.reason)
+    }
+
+    #[test]
+    fn a_property_is_read_as_it_was_written() {
+        for (row, sample) in ROWS.iter().zip(SAMPLES) {
+            assert_eq!(row.id, sample.id());
+            let raw = raw(&[sample]);
+            assert_eq!(Properties { raw: &raw }.iter().collect::<Vec<_>>(), [sample]);
+            assert_eq!(split_first(&raw), Some((row.id, &raw[..], &[][..])));
+        }
+        let raw = raw(&SAMPLES);
+        assert!(Properties { raw: &raw }.iter().eq(SAMPLES));
+    }
+
+    #[test]
+    fn each_packet_allows_its_own_properties() {
+        for (kind, allowed) in ALLOWED {
+            let directions: &[Direction] = match kind {
+                Kind::Publish | Kind::Disconnect => &[Direction::ToServer, Direction::ToClient],
+                _ => &[Direction::ToClient],
+            };
+            for id in 0..=255u8 {
+                let sample = SAMPLES.iter().find(|sample| sample.id() == id);
+                let mut raw = sample.map_or(vec![id, 0, 0, 0, 0], |&sample| raw(&[sample]));
+                if (kind, id) == (Kind::Connect, 0x16) {
+                    raw.splice(0..0, [0x15, 0, 0]);
+                }
+                for &direction in directions {
+                    let expected = match (kind, id, direction) {
+                        (Kind::Publish, 0x0B, Direction::ToServer) => Err(ReasonCode::ProtocolError),
+                        (Kind::Disconnect, 0x11, Direction::ToClient) => Err(ReasonCode::ProtocolError),
+                        _ if allowed.contains(&id) => Ok(()),
+                        _ => Err(ReasonCode::MalformedPacket),
+                    };
+                    assert_eq!(check_one(&raw, kind, direction), expected, "{kind:?} {id:#x} {direction:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_user_properties_and_the_subscription_identifiers_of_a_publish_repeat() {
+        for (kind, allowed) in ALLOWED {
+            for sample in SAMPLES.iter().filter(|sample| allowed.contains(&sample.id())) {
+                let mut raw = raw(&[*sample, Property::UserProperty("", ""), *sample]);
+                if (kind, sample.id()) == (Kind::Connect, 0x16) {
+                    raw.splice(0..0, [0x15, 0, 0]);
+                }
+                let direction = if kind == Kind::Disconnect { Direction::ToServer } else { Direction::ToClient };
+                let repeats = sample.id() == 0x26 || (kind, sample.id()) == (Kind::Publish, 0x0B);
+                let expected = if repeats { Ok(()) } else { Err(ReasonCode::ProtocolError) };
+                assert_eq!(check_one(&raw, kind, direction), expected, "{kind:?} {sample:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_property_cut_anywhere_is_malformed_and_ends_the_reading() {
+        for sample in SAMPLES {
+            let whole = raw(&[sample]);
+            let (kind, _) = ALLOWED.iter().find(|(_, allowed)| allowed.contains(&sample.id())).unwrap();
+            for len in 1..whole.len() {
+                let cut = &whole[..len];
+                assert_eq!(check_one(cut, *kind, Direction::ToServer), Err(ReasonCode::MalformedPacket), "{cut:x?}");
+                assert_eq!(Properties { raw: cut }.iter().count(), 0);
+                let mut out = Vec::new();
+                Properties { raw: cut }.forwarded_into(&mut out);
+                assert!(out.is_empty());
+            }
+        }
+        let raw = [0x01, 1, 0x7E, 0x01, 1];
+        assert_eq!(Properties { raw: &raw }.iter().count(), 1);
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for (property, kind, reason) in [
+            (Property::PayloadFormatIndicator(2), Kind::Publish, ReasonCode::ProtocolError),
+            (Property::SubscriptionIdentifier(0), Kind::Subscribe, ReasonCode::ProtocolError),
+            (Property::RequestProblemInformation(2), Kind::Connect, ReasonCode::ProtocolError),
+            (Property::RequestResponseInformation(255), Kind::Connect, ReasonCode::ProtocolError),
+            (Property::ReceiveMaximum(0), Kind::Connect, ReasonCode::ProtocolError),
+            (Property::TopicAlias(0), Kind::Publish, ReasonCode::TopicAliasInvalid),
+            (Property::MaximumQoS(2), Kind::ConnAck, ReasonCode::ProtocolError),
+            (Property::RetainAvailable(2), Kind::ConnAck, ReasonCode::ProtocolError),
+            (Property::MaximumPacketSize(0), Kind::Connect, ReasonCode::ProtocolError),
+            (Property::WildcardSubscriptionAvailable(2), Kind::ConnAck, ReasonCode::ProtocolError),
+            (Property::SubscriptionIdentifierAvailable(2), Kind::ConnAck, ReasonCode::ProtocolError),
+            (Property::SharedSubscriptionAvailable(2), Kind::ConnAck, ReasonCode::ProtocolError),
+            (Property::ResponseTopic("#"), Kind::Publish, ReasonCode::ProtocolError),
+        ] {
+            assert_eq!(check_one(&raw(&[property]), kind, Direction::ToServer), Err(reason), "{property:?}");
+        }
+    }
+
+    #[test]
+    fn forwarding_keeps_order_and_bytes_and_leaves_out_what_each_hop_writes_anew() {
+        let kept = [
+            Property::UserProperty("b", "1"),
+            Property::PayloadFormatIndicator(1),
+            Property::UserProperty("a", "2"),
+            Property::ResponseTopic("r"),
+            Property::CorrelationData(&[0, 1]),
+            Property::ContentType("text"),
+            Property::UserProperty("b", "1"),
+        ];
+        let hop = [
+            Property::TopicAlias(3),
+            Property::MessageExpiryInterval(9),
+            Property::SubscriptionIdentifier(200),
+            Property::WillDelayInterval(1),
+        ];
+        let mut all = Vec::new();
+        for (position, property) in kept.into_iter().enumerate() {
+            all.push(property);
+            all.extend(hop.get(position));
+        }
+        let all = raw(&all);
+        let mut out = vec![0xAA];
+        Properties { raw: &all }.forwarded_into(&mut out);
+        assert_eq!(out, [&[0xAA][..], &raw(&kept)].concat());
+    }
+
+    #[test]
+    fn a_search_ends_with_the_first_answer() {
+        let raw = raw(&[Property::UserProperty("k", "1"), Property::UserProperty("k", "2")]);
+        let value = |property| match property {
+            Property::UserProperty("k", value) => Some(value),
+            _ => None,
+        };
+        assert_eq!(Properties { raw: &raw }.find(value), Some("1"));
+        assert_eq!(Properties::EMPTY.find(value), None);
+        assert_eq!(format!("{:?}", Properties { raw: &raw }), r#"[UserProperty("k", "1"), UserProperty("k", "2")]"#);
+    }
+}
