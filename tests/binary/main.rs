@@ -1,7 +1,9 @@
 //! The real program: flags, exit codes, start-up lines, signals. Ports are always free ones that the program names
 //! itself; waiting means reading the next line it writes.
 
+mod client;
 mod program;
+mod serve;
 mod start;
 mod stop;
 mod usage;

@@ -45,7 +45,11 @@ pub struct Midge {
 
 impl Midge {
     pub fn start(arguments: &[&str], rust_log: Option<&str>) -> Midge {
-        let mut child = command(arguments, rust_log).stderr(Stdio::piped()).spawn().unwrap();
+        Midge::follow(command(arguments, rust_log).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Follows a process whose standard error is piped.
+    pub fn follow(mut child: Child) -> Midge {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
