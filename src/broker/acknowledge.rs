@@ -2,8 +2,9 @@
 //! knows is answered where an answer is due and never closes the link.
 
 use super::Broker;
+use super::clients::Clients;
 use super::link::LinkId;
-use crate::codec::{Ack, Packet, Properties, QoS, ReasonCode};
+use crate::codec::{Ack, Packet, Properties, PropertiesBuf, Property, QoS, ReasonCode};
 use crate::time::Millis;
 
 impl Broker {
@@ -40,7 +41,9 @@ impl Broker {
             None if ack.reason.is_error() => return,
             None => reason = ReasonCode::PacketIdentifierNotFound,
         }
-        self.clients.send(id, &Packet::PubRel(answer(ack.packet_id, reason)));
+        self.explain(id, reason, NO_SUCH_PACKET_ID, |clients, properties| {
+            clients.send(id, &Packet::PubRel(Ack { packet_id: ack.packet_id, reason, properties }));
+        });
         self.clients.link_mut(id).last_progress = now;
     }
 
@@ -51,7 +54,9 @@ impl Broker {
             true => ReasonCode::Success,
             false => ReasonCode::PacketIdentifierNotFound,
         };
-        self.clients.send(id, &Packet::PubComp(answer(ack.packet_id, reason)));
+        self.explain(id, reason, NO_SUCH_PACKET_ID, |clients, properties| {
+            clients.send(id, &Packet::PubComp(Ack { packet_id: ack.packet_id, reason, properties }));
+        });
     }
 
     /// The client is done with a QoS 2 message. [MQTT-4.3.3-1] (3.1.1) [MQTT-4.3.3-5] (5.0)
@@ -68,6 +73,34 @@ impl Broker {
         }
     }
 }
+
+impl Broker {
+    /// Hands `send` a reason string if `reason` is an error, the client wants to know, and it takes packets so long. A
+    /// sentence is short: only a client with a tiny Maximum Packet Size goes without. [MQTT-3.1.2-29] [MQTT-3.4.2-2] (5.0)
+    pub(super) fn explain(
+        &mut self,
+        id: LinkId,
+        reason: ReasonCode,
+        why: &str,
+        send: impl FnOnce(&mut Clients, Properties),
+    ) {
+        let link = &self.clients.links[id as usize];
+        let is_told = reason.is_error()
+            && link.wants_problem_information
+            && link.version.has_properties()
+            && why.len() + REASON_STRING_ROOM <= link.packet_size_max as usize;
+        let mut properties = PropertiesBuf::default();
+        if is_told {
+            properties.push(Property::ReasonString(why));
+        }
+        send(&mut self.clients, properties.as_properties());
+    }
+}
+
+/// What an acknowledgement needs besides the text of its reason string.
+const REASON_STRING_ROOM: usize = 24;
+
+const NO_SUCH_PACKET_ID: &str = "no QoS 2 exchange with this packet id is open in this session";
 
 /// An acknowledgement without properties.
 pub(super) fn answer(packet_id: u16, reason: ReasonCode) -> Ack<'static> {

@@ -267,6 +267,8 @@ impl Broker {
             self.end_session(id, now);
             return;
         }
+        self.fail_over(id, false, now);
+        let session = self.clients.session_mut(id);
         // [MQTT-3.1.2-8] (5.0): after the delay, or when the session ends, whichever is first.
         let after = |seconds: u32| match seconds {
             u32::MAX => Millis::NEVER,
@@ -300,6 +302,7 @@ impl Broker {
     pub(super) fn end_session(&mut self, id: u32, now: Millis) {
         debug_assert!(!self.clients.sessions[id as usize].is_connected());
         self.publish_will(id, now);
+        self.fail_over(id, true, now);
         let session = self.clients.session_mut(id);
         let timer = std::mem::replace(&mut session.timer, TimerId::NONE);
         for key in std::mem::take(&mut session.subscriptions) {

@@ -4,6 +4,7 @@
 use super::alias::Aliases;
 use super::close::CloseReason;
 use super::link::{LinkId, State};
+use super::publish::PAYLOAD_NOT_TEXT;
 use super::will::Will;
 use super::{Broker, NONE};
 use crate::codec::{self, ConnAck, Connect, Direction, Packet, PropertiesBuf, Property, QoS, ReasonCode, Version};
@@ -145,6 +146,8 @@ impl Broker {
             (ReasonCode::RetainNotSupported, "the will asks to be retained, which retain_available forbids")
         } else if config.message_size_limit != 0 && will.payload.len() > config.message_size_limit as usize {
             (ReasonCode::PacketTooLarge, "the will is larger than message_size_limit")
+        } else if has_format(will) && std::str::from_utf8(will.payload).is_err() {
+            (ReasonCode::PayloadFormatInvalid, PAYLOAD_NOT_TEXT)
         } else {
             return Ok(());
         };
@@ -308,6 +311,11 @@ impl Broker {
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ mixed >> 31
     }
+}
+
+/// Whether the will is said to be text.
+fn has_format(will: &codec::Will) -> bool {
+    will.properties.iter().any(|property| property == Property::PayloadFormatIndicator(1))
 }
 
 fn wishes(connect: &Connect) -> Wishes {

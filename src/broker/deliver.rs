@@ -7,7 +7,7 @@
 
 use super::alias::Outgoing as Alias;
 use super::clients::Clients;
-use super::index::{Share, Subscriber};
+use super::index::Subscriber;
 use super::link::{Link, LinkId};
 use super::message::{Message, MessageParts};
 use super::session::{Delivery, Inflight, Queued, Via};
@@ -40,6 +40,10 @@ pub(super) struct Route<'a> {
 impl<'a> Route<'a> {
     pub fn new(parts: MessageParts<'a>, publisher: u32) -> Route<'a> {
         Route { parts, publisher, message: None, recipients: 0, is_refused: false, wait_for: NONE }
+    }
+
+    pub fn qos(&self) -> QoS {
+        self.parts.qos
     }
 
     fn message(&mut self, scratch: &mut Vec<u8>) -> Message {
@@ -154,7 +158,7 @@ impl Clients {
     }
 
     /// Hands the message of `route` to one subscriber.
-    fn deliver(&mut self, route: &mut Route, subscriber: &Subscriber, via: Via, now: Millis) {
+    pub(super) fn deliver(&mut self, route: &mut Route, subscriber: &Subscriber, via: Via, now: Millis) {
         // [MQTT-3.8.3-3] (5.0)
         if subscriber.no_local && subscriber.session == route.publisher {
             return;
@@ -212,23 +216,8 @@ impl Clients {
         }
     }
 
-    /// Hands the message to one member of a share: in turn, first to those who can take it at once, then to those who are
-    /// connected, then to those who will be.
-    fn deliver_to_share(&mut self, route: &mut Route, share: &mut Share, now: Millis) {
-        let count = share.members.len();
-        let in_turn = || (0..count).map(|step| (share.turn + step) % count);
-        let chosen = in_turn()
-            .find(|&at| self.can_send(share.members[at].session, share.members[at].qos.min(route.parts.qos)))
-            .or_else(|| in_turn().find(|&at| self.sessions[share.members[at].session as usize].is_connected()))
-            .or_else(|| in_turn().next());
-        let Some(chosen) = chosen else { return };
-        share.turn = (chosen + 1) % count;
-        let member = share.members[chosen];
-        self.deliver(route, &member, Via::new(member.subscription_id, true), now);
-    }
-
     /// Whether a message may go into the client's output right now without overtaking others.
-    fn can_send(&self, session: u32, qos: QoS) -> bool {
+    pub(super) fn can_send(&self, session: u32, qos: QoS) -> bool {
         let session = &self.sessions[session as usize];
         let Some(link) = self.links.get(session.link as usize) else { return false };
         if link.output.len() >= Link::OUTPUT_HIGH {
@@ -489,7 +478,7 @@ impl Clients {
 }
 
 impl Layouts {
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.bytes.clear();
         self.known = [None; 4];
     }

@@ -260,6 +260,11 @@ impl Index {
         }
     }
 
+    /// The share of a shared subscription.
+    pub fn share_mut(&mut self, key: SubscriptionKey) -> Option<&mut Share> {
+        self.shares.get_mut(key.share as usize)
+    }
+
     pub fn subscriber(&self, key: SubscriptionKey, session: u32) -> Option<&Subscriber> {
         let all = match self.shares.get(key.share as usize) {
             Some(share) => &share.members[..],

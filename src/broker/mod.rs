@@ -31,6 +31,7 @@ mod message;
 mod publish;
 mod retained;
 mod session;
+mod share;
 mod stats;
 mod subscribe;
 mod table;

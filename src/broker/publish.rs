@@ -8,10 +8,12 @@ use super::close::CloseReason;
 use super::link::LinkId;
 use super::message::{Message, MessageParts};
 use super::{Broker, NONE};
-use crate::codec::{Packet, PropertiesBuf, Property, Publish, QoS, ReasonCode};
+use crate::codec::{Ack, Packet, Property, Publish, QoS, ReasonCode};
 use crate::config::QueuePolicy;
 use crate::time::Millis;
 use crate::topic;
+
+pub(super) const PAYLOAD_NOT_TEXT: &str = "the Payload Format Indicator says UTF-8, but the payload is not";
 
 /// Open QoS 2 messages that are tolerated whatever Receive Maximum says.
 const TOLERATED_OPEN: usize = 1000;
@@ -21,6 +23,7 @@ const TOLERATED_OPEN: usize = 1000;
 struct OwnProperties {
     alias: Option<u16>,
     expiry_s: Option<u32>,
+    is_text: bool,
 }
 
 impl Broker {
@@ -52,7 +55,7 @@ impl Broker {
             return Ok(());
         }
         let client_id = self.clients.client_id(id);
-        if let Some(refusal) = self.refusal(client_id, topic, packet.payload) {
+        if let Some(refusal) = self.refusal(client_id, topic, packet.payload, own.is_text) {
             log::debug!("Denied PUBLISH from {} to '{topic}': {}.", self.clients.name(id), refusal.1);
             self.acknowledge(id, &packet, refusal.0, refusal.1);
             return Ok(());
@@ -153,13 +156,22 @@ impl Broker {
     }
 
     /// What is not forwarded, though the link stays.
-    fn refusal(&self, client_id: &str, topic: &str, payload: &[u8]) -> Option<(ReasonCode, &'static str)> {
+    fn refusal(
+        &self,
+        client_id: &str,
+        topic: &str,
+        payload: &[u8],
+        is_text: bool,
+    ) -> Option<(ReasonCode, &'static str)> {
         let limit = self.clients.config.message_size_limit as usize;
         if limit != 0 && payload.len() > limit {
             return Some((ReasonCode::ImplementationSpecificError, "the payload is larger than message_size_limit"));
         }
         if !self.may_publish(client_id, topic) {
             return Some((ReasonCode::NotAuthorized, "topics below $SYS belong to the broker"));
+        }
+        if is_text && std::str::from_utf8(payload).is_err() {
+            return Some((ReasonCode::PayloadFormatInvalid, PAYLOAD_NOT_TEXT));
         }
         None
     }
@@ -169,28 +181,19 @@ impl Broker {
         if packet.qos == QoS::AtMostOnce {
             return;
         }
-        let mut ack = answer(packet.packet_id, reason);
-        let mut properties = PropertiesBuf::default();
-        if reason.is_error() && self.clients.links[id as usize].wants_problem_information {
-            // A sentence is short; only a client with a tiny Maximum Packet Size goes without. [MQTT-3.4.2-2] (5.0)
-            if why.len() + 16 <= self.clients.links[id as usize].packet_size_max as usize {
-                properties.push(Property::ReasonString(why));
-            }
+        // [MQTT-4.3.3-9] (5.0); 3.x has no refusal, and its PUBREL comes.
+        let link = &self.clients.links[id as usize];
+        if packet.qos == QoS::ExactlyOnce && reason.is_error() && link.version.has_properties() {
+            let session = link.session;
+            self.clients.session_mut(session).release(packet.packet_id);
         }
-        ack.properties = properties.as_properties();
-        match packet.qos {
-            QoS::ExactlyOnce => {
-                if reason.is_error() {
-                    let session = self.clients.links[id as usize].session;
-                    // [MQTT-4.3.3-9] (5.0); 3.x has no refusal, and its PUBREL comes.
-                    if self.clients.links[id as usize].version.has_properties() {
-                        self.clients.session_mut(session).release(packet.packet_id);
-                    }
-                }
-                self.clients.send(id, &Packet::PubRec(ack));
+        self.explain(id, reason, why, |clients, properties| {
+            let ack = Ack { packet_id: packet.packet_id, reason, properties };
+            match packet.qos {
+                QoS::ExactlyOnce => clients.send(id, &Packet::PubRec(ack)),
+                _ => clients.send(id, &Packet::PubAck(ack)),
             }
-            _ => self.clients.send(id, &Packet::PubAck(ack)),
-        }
+        });
     }
 
     /// Logs a harmless breach of the protocol, once a link.
@@ -208,6 +211,7 @@ fn own_properties(packet: &Publish) -> OwnProperties {
         match property {
             Property::TopicAlias(alias) => own.alias = Some(alias),
             Property::MessageExpiryInterval(seconds) => own.expiry_s = Some(seconds),
+            Property::PayloadFormatIndicator(format) => own.is_text = format == 1,
             _ => {}
         }
     }

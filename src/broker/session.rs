@@ -98,6 +98,10 @@ impl Via {
         Via(subscription_id | if is_shared { Via::SHARED } else { 0 })
     }
 
+    pub fn is_shared(self) -> bool {
+        self.0 & Via::SHARED != 0
+    }
+
     /// 0 = none.
     pub fn subscription_id(self) -> u32 {
         self.0 & !Via::SHARED

@@ -5,9 +5,7 @@ use super::close::CloseReason;
 use super::index::{LEVELS_MAX, Subscriber};
 use super::link::LinkId;
 use super::session::Cursor;
-use crate::codec::{
-    Packet, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, Unsubscribe,
-};
+use crate::codec::{Packet, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, Unsubscribe};
 use crate::time::Millis;
 use crate::topic::ShareFilter;
 
@@ -31,8 +29,10 @@ impl Broker {
             codes.push(version.suback_code(reason));
         }
         // The answer goes first: clients give up waiting for it long before a large retained set is through.
-        let ack = SubAck { packet_id: packet.packet_id, properties: Properties::EMPTY, codes: &codes };
-        self.clients.send(id, &Packet::SubAck(ack));
+        self.explain(id, worst(&codes), TOO_DEEP, |clients, properties| {
+            let ack = SubAck { packet_id: packet.packet_id, properties, codes: &codes };
+            clients.send(id, &Packet::SubAck(ack));
+        });
         self.pump(self.clients.links[id as usize].session, now);
         Ok(())
     }
@@ -83,8 +83,10 @@ impl Broker {
             codes.push(self.unsubscribe_one(id, filter) as u8);
         }
         // Also if nothing was subscribed. [MQTT-3.10.4-5]
-        let ack = SubAck { packet_id: packet.packet_id, properties: Properties::EMPTY, codes: &codes };
-        self.clients.send(id, &Packet::UnsubAck(ack));
+        self.explain(id, worst(&codes), NO_FILTER, |clients, properties| {
+            let ack = SubAck { packet_id: packet.packet_id, properties, codes: &codes };
+            clients.send(id, &Packet::UnsubAck(ack));
+        });
         Ok(())
     }
 
@@ -104,4 +106,13 @@ impl Broker {
         self.index.unsubscribe(key, session_id);
         ReasonCode::Success
     }
+}
+
+const TOO_DEEP: &str = "a topic filter has more than 201 levels";
+const NO_FILTER: &str =
+    "a topic filter is not valid: '+' fills a level, '#' the last one, and $share/NAME/ needs a name and a filter";
+
+/// The error among the codes of an acknowledgement, if there is one.
+fn worst(codes: &[u8]) -> ReasonCode {
+    codes.iter().max().and_then(|&code| ReasonCode::from_u8(code)).unwrap_or(ReasonCode::Success)
 }

@@ -1,0 +1,82 @@
+//! Shared subscriptions: which member gets a message, and who gets what a member leaves behind. [MQTT-4.8.2-3] (5.0)
+
+use super::clients::Clients;
+use super::deliver::Route;
+use super::index::{Index, Share, Subscriber, SubscriptionKey};
+use super::message::Message;
+use super::session::Via;
+use super::{Broker, NONE};
+use crate::codec::QoS;
+use crate::time::Millis;
+use crate::topic;
+
+impl Broker {
+    /// A member of shares lost its link. What it was sent at QoS 1 and did not acknowledge, and what only waited for it, goes
+    /// to members who are there; if it leaves for good, to members who may come back, too. QoS 2 messages it was sent stay
+    /// its own: they are completed with it, or with nobody. [MQTT-4.8.2-4] [MQTT-4.8.2-5] (5.0)
+    pub(super) fn fail_over(&mut self, session_id: u32, is_ending: bool, now: Millis) {
+        let Broker { clients, index, .. } = self;
+        let session = &mut clients.sessions[session_id as usize];
+        let shared: Vec<_> = session.subscriptions.iter().copied().filter(SubscriptionKey::is_shared).collect();
+        if shared.is_empty() {
+            return;
+        }
+        let Some(mut delivery) = session.delivery.take() else { return };
+        let share_of = |message: &Message, index: &Index| {
+            shared.iter().copied().find(|key| topic::matches(index.filter_text(key.filter), message.topic()))
+        };
+        let mut left = Vec::new();
+        let mut is_left = |message: &Message, clients: &Clients, index: &mut Index| {
+            let Some(key) = share_of(message, index) else { return false };
+            let share = index.share_mut(key).filter(|share| clients.heir(share, session_id, is_ending).is_some());
+            if share.is_some() {
+                left.push((key, message.clone()));
+            }
+            share.is_some()
+        };
+        delivery.inflight.retain(|entry| {
+            let message = entry.message.as_ref().filter(|_| entry.via.is_shared() && entry.qos == QoS::AtLeastOnce);
+            !message.is_some_and(|message| is_left(message, clients, index))
+        });
+        delivery.retain_queued(|queued| !(queued.via.is_shared() && is_left(&queued.message, clients, index)));
+        clients.session_mut(session_id).delivery = Some(delivery);
+        for (key, message) in left {
+            let Some(share) = index.share_mut(key) else { continue };
+            let Some(at) = clients.heir(share, session_id, is_ending) else { continue };
+            share.turn = (at + 1) % share.members.len();
+            let member = share.members[at];
+            clients.layouts.forget();
+            let mut route = Route::new(message.parts(), NONE);
+            clients.deliver(&mut route, &member, Via::new(member.subscription_id, true), now);
+        }
+    }
+}
+
+impl Clients {
+    /// Hands the message to one member of a share: in turn, first to those who can take it at once, then to those who are
+    /// connected, then to those who will be.
+    pub(super) fn deliver_to_share(&mut self, route: &mut Route, share: &mut Share, now: Millis) {
+        let count = share.members.len();
+        let in_turn = || (0..count).map(|step| (share.turn + step) % count);
+        let is_connected = |member: &Subscriber| self.sessions[member.session as usize].is_connected();
+        let chosen = in_turn()
+            .find(|&at| self.can_send(share.members[at].session, share.members[at].qos.min(route.qos())))
+            .or_else(|| in_turn().find(|&at| is_connected(&share.members[at])))
+            .or_else(|| in_turn().next());
+        let Some(chosen) = chosen else { return };
+        share.turn = (chosen + 1) % count;
+        let member = share.members[chosen];
+        self.deliver(route, &member, Via::new(member.subscription_id, true), now);
+    }
+
+    /// Whose turn it is to take what `leaving` leaves: somebody connected; failing that, and only if it never comes back,
+    /// anybody.
+    fn heir(&self, share: &Share, leaving: u32, is_ending: bool) -> Option<usize> {
+        let count = share.members.len();
+        let in_turn =
+            || (0..count).map(|step| (share.turn + step) % count).filter(|&at| share.members[at].session != leaving);
+        in_turn()
+            .find(|&at| self.sessions[share.members[at].session as usize].is_connected())
+            .or_else(|| in_turn().next().filter(|_| is_ending))
+    }
+}
