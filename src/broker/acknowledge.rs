@@ -41,7 +41,7 @@ impl Broker {
             None if ack.reason.is_error() => return,
             None => reason = ReasonCode::PacketIdentifierNotFound,
         }
-        self.explain(id, reason, NO_SUCH_PACKET_ID, |clients, properties| {
+        self.explain(id, reason, (NO_SUCH_PACKET_ID, 0), |clients, properties| {
             clients.send(id, &Packet::PubRel(Ack { packet_id: ack.packet_id, reason, properties }));
         });
         self.clients.link_mut(id).last_progress = now;
@@ -54,7 +54,7 @@ impl Broker {
             true => ReasonCode::Success,
             false => ReasonCode::PacketIdentifierNotFound,
         };
-        self.explain(id, reason, NO_SUCH_PACKET_ID, |clients, properties| {
+        self.explain(id, reason, (NO_SUCH_PACKET_ID, 0), |clients, properties| {
             clients.send(id, &Packet::PubComp(Ack { packet_id: ack.packet_id, reason, properties }));
         });
     }
@@ -81,14 +81,14 @@ impl Broker {
         &mut self,
         id: LinkId,
         reason: ReasonCode,
-        why: &str,
+        (why, codes_len): (&str, usize),
         send: impl FnOnce(&mut Clients, Properties),
     ) {
         let link = &self.clients.links[id as usize];
         let is_told = reason.is_error()
             && link.wants_problem_information
             && link.version.has_properties()
-            && why.len() + REASON_STRING_ROOM <= link.packet_size_max as usize;
+            && why.len() + codes_len + REASON_STRING_ROOM <= link.packet_size_max as usize;
         let mut properties = PropertiesBuf::default();
         if is_told {
             properties.push(Property::ReasonString(why));
@@ -97,7 +97,7 @@ impl Broker {
     }
 }
 
-/// What an acknowledgement needs besides the text of its reason string.
+/// What an acknowledgement needs besides the text of its reason string and its codes.
 const REASON_STRING_ROOM: usize = 24;
 
 const NO_SUCH_PACKET_ID: &str = "no QoS 2 exchange with this packet id is open in this session";

@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use super::hash::Seed;
 use super::table::Table;
-use crate::topic;
 
 /// Seen-before marks for topics that have no alias: a topic gets one the second time it comes.
 const SEEN_SLOTS: usize = 64;
@@ -56,7 +55,7 @@ impl Aliases {
         }
     }
 
-    /// Checks and remembers the alias of an incoming PUBLISH with a topic.
+    /// Remembers the alias of an incoming PUBLISH with a valid topic.
     pub fn set(&mut self, alias: u16, topic: &str) -> Result<(), AliasError> {
         if alias == 0 || alias > self.incoming_max {
             return Err(AliasError::TooHigh);
@@ -65,7 +64,7 @@ impl Aliases {
         if self.incoming.len() <= at {
             self.incoming.resize_with(at + 1, || Rc::from(""));
         }
-        if *self.incoming[at] != *topic && topic::is_valid_name(topic) {
+        if *self.incoming[at] != *topic {
             self.incoming[at] = topic.into();
         }
         Ok(())

@@ -90,10 +90,18 @@ impl Clients {
         }
     }
 
-    /// Appends a packet other than PUBLISH to the link's output.
+    /// Appends a packet other than PUBLISH to the link's output. One that is larger than the client takes is not sent, and
+    /// the link is marked to be closed: the client cannot be answered. [MQTT-3.1.2-24] (5.0)
     pub fn send(&mut self, id: LinkId, packet: &Packet) {
         let link = &mut self.links[id as usize];
-        packet.encode(link.version, link.output.tail(&mut self.pool));
+        let tail = link.output.tail(&mut self.pool);
+        let before = tail.len();
+        packet.encode(link.version, tail);
+        if tail.len() - before > link.packet_size_max as usize {
+            tail.truncate(before);
+            link.is_unanswerable = true;
+            return;
+        }
         self.stats.packets_sent += 1;
         self.mark_dirty(id);
     }

@@ -134,6 +134,15 @@ impl CloseReason {
         reason(ReasonCode::RetainNotSupported, DISALLOWED, detail)
     }
 
+    pub fn unanswerable(maximum: u32) -> CloseReason {
+        let detail = format!("the answer would be larger than {maximum} bytes, the client's Maximum Packet Size");
+        reason(ReasonCode::PacketTooLarge, "oversize packet", detail)
+    }
+
+    pub fn no_room_for_connack(maximum: u32) -> CloseReason {
+        CloseReason { code: None, ..CloseReason::unanswerable(maximum) }
+    }
+
     pub fn receive_maximum_exceeded(open: usize, maximum: usize) -> CloseReason {
         let detail = format!("{open} QoS 2 messages are open, but the Receive Maximum of CONNACK is {maximum}");
         reason(ReasonCode::ReceiveMaximumExceeded, "receive maximum exceeded", detail)

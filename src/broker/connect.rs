@@ -96,6 +96,11 @@ impl Broker {
         self.attach(id, session, connect, &wishes, keep_alive_s, now);
         self.log_connect(id, connect);
         self.send_connack(id, stored.is_some(), connect, assigned.as_deref(), keep_alive_s);
+        if self.clients.links[id as usize].is_unanswerable {
+            // Without CONNACK no DISCONNECT. [MQTT-3.14.0-1] (5.0)
+            self.close(id, CloseReason::no_room_for_connack(wishes.packet_size_max), now);
+            return Ok(());
+        }
         self.pump(session, now);
         Ok(())
     }

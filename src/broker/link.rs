@@ -64,6 +64,8 @@ pub struct Link {
     pub wants_problem_information: bool,
     /// A harmless breach of the protocol was logged.
     pub is_warned: bool,
+    /// An answer was larger than the client's Maximum Packet Size.
+    pub is_unanswerable: bool,
     pub session: u32,
     pub input: InBuf,
     pub output: OutBuf,
@@ -107,6 +109,7 @@ impl Link {
             is_bridge: false,
             wants_problem_information: true,
             is_warned: false,
+            is_unanswerable: false,
             session: NONE,
             input: InBuf::default(),
             output: OutBuf::default(),

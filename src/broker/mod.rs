@@ -267,6 +267,10 @@ impl Broker {
                 Err(reason) => self.close(id, reason, now),
             }
             self.clients.pause_if_output_is_full(id);
+            let link = &self.clients.links[id as usize];
+            if link.is_unanswerable && link.state != State::Closing {
+                self.close(id, CloseReason::unanswerable(link.packet_size_max), now);
+            }
         }
         match self.clients.links[id as usize].state {
             State::Closing => bytes.len(),

@@ -107,6 +107,9 @@ impl Broker {
     /// The topic an alias stands for, after taking note of a new one. [MQTT-3.2.2-17] [MQTT-3.3.2-8] (5.0)
     fn resolve_alias(&mut self, id: LinkId, alias: u16, topic: &str) -> Result<Rc<str>, CloseReason> {
         let maximum = self.clients.config.max_topic_alias;
+        if !topic.is_empty() && !topic::is_valid_name(topic) {
+            return Err(CloseReason::topic_name_invalid(topic));
+        }
         let Some(aliases) = self.clients.link_mut(id).aliases.as_mut() else {
             return Err(CloseReason::topic_alias_invalid(alias, maximum));
         };
@@ -187,7 +190,7 @@ impl Broker {
             let session = link.session;
             self.clients.session_mut(session).release(packet.packet_id);
         }
-        self.explain(id, reason, why, |clients, properties| {
+        self.explain(id, reason, (why, 0), |clients, properties| {
             let ack = Ack { packet_id: packet.packet_id, reason, properties };
             match packet.qos {
                 QoS::ExactlyOnce => clients.send(id, &Packet::PubRec(ack)),

@@ -29,7 +29,7 @@ impl Broker {
             codes.push(version.suback_code(reason));
         }
         // The answer goes first: clients give up waiting for it long before a large retained set is through.
-        self.explain(id, worst(&codes), TOO_DEEP, |clients, properties| {
+        self.explain(id, worst(&codes), (TOO_DEEP, codes.len()), |clients, properties| {
             let ack = SubAck { packet_id: packet.packet_id, properties, codes: &codes };
             clients.send(id, &Packet::SubAck(ack));
         });
@@ -83,7 +83,7 @@ impl Broker {
             codes.push(self.unsubscribe_one(id, filter) as u8);
         }
         // Also if nothing was subscribed. [MQTT-3.10.4-5]
-        self.explain(id, worst(&codes), NO_FILTER, |clients, properties| {
+        self.explain(id, worst(&codes), (NO_FILTER, codes.len()), |clients, properties| {
             let ack = SubAck { packet_id: packet.packet_id, properties, codes: &codes };
             clients.send(id, &Packet::UnsubAck(ack));
         });
