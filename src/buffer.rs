@@ -123,11 +123,16 @@ impl OutBuf {
 
     /// Bytes to write.
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.head + self.shared_len
+        self.own_len() + self.shared_len
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes to write without the shared payloads: what the output itself takes of memory.
+    pub fn own_len(&self) -> usize {
+        self.bytes.len() - self.head
     }
 
     /// The buffer to append encoded packets to.

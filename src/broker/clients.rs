@@ -6,7 +6,7 @@ use slab::Slab;
 use super::NONE;
 use super::deliver::Layouts;
 use super::hash::Seed;
-use super::link::{Link, LinkId, Paused, Peer};
+use super::link::{Link, LinkId, Paused, Peer, State};
 use super::session::Session;
 use super::stats::Stats;
 use super::table::Table;
@@ -109,7 +109,7 @@ impl Clients {
     /// A client that sends without reading what it is answered is not listened to until it reads.
     pub fn pause_if_output_is_full(&mut self, id: LinkId) {
         let link = &mut self.links[id as usize];
-        if link.output.len() > Link::OUTPUT_MAX && !link.is_paused() {
+        if link.output.own_len() > Link::OUTPUT_MAX && !link.is_paused() && link.state != State::Closing {
             link.paused = Paused::ForOwnOutput;
             self.stats.pauses += 1;
         }

@@ -170,8 +170,14 @@ fn excerpt(text: &str) -> String {
 }
 
 impl Broker {
-    /// The other side is gone.
+    /// The other side is gone. What it sent before is handled first, if it waits for a subscriber.
     pub fn hang_up(&mut self, id: LinkId, hang_up: HangUp, now: Millis) {
+        let link = self.clients.link_mut(id);
+        if hang_up == HangUp::Closed && link.is_paused() && !link.input.is_empty() {
+            link.is_hung_up = true;
+            self.release_waiters(id);
+            return;
+        }
         self.close(id, CloseReason::hung_up(hang_up), now);
     }
 

@@ -29,8 +29,8 @@ pub(super) struct Route<'a> {
     publisher: u32,
     /// Made when the first subscriber needs it.
     message: Option<Message>,
-    /// Subscribers it was handed to or kept for.
-    pub recipients: u32,
+    /// Somebody subscribes to its topic.
+    pub is_wanted: bool,
     /// A full queue turned it away.
     pub is_refused: bool,
     /// The publisher must wait until this link's client has taken some of what waits for it.
@@ -39,7 +39,7 @@ pub(super) struct Route<'a> {
 
 impl<'a> Route<'a> {
     pub fn new(parts: MessageParts<'a>, publisher: u32) -> Route<'a> {
-        Route { parts, publisher, message: None, recipients: 0, is_refused: false, wait_for: NONE }
+        Route { parts, publisher, message: None, is_wanted: false, is_refused: false, wait_for: NONE }
     }
 
     pub fn qos(&self) -> QoS {
@@ -163,6 +163,7 @@ impl Clients {
         if subscriber.no_local && subscriber.session == route.publisher {
             return;
         }
+        route.is_wanted = true;
         let qos = self.effective_qos(route.parts.qos, subscriber.qos);
         // [MQTT-3.3.1-9] (3.1.1) [MQTT-3.3.1-12] [MQTT-3.3.1-13] (5.0)
         let retain = subscriber.retain_as_published && route.parts.retain;
@@ -172,7 +173,6 @@ impl Clients {
             return;
         }
         let link = self.sessions[session as usize].link;
-        route.recipients += 1;
         if qos == QoS::AtMostOnce && route.parts.payload.len() < SHARE_MIN {
             let parts = &route.parts;
             let subscription_id = via.subscription_id();
@@ -208,7 +208,7 @@ impl Clients {
             let layouts = std::mem::take(&mut self.layouts);
             self.deliver(&mut own, &merged, Via::new(0, false), now);
             self.layouts = layouts;
-            route.recipients += own.recipients;
+            route.is_wanted |= own.is_wanted;
             route.is_refused |= own.is_refused;
             if own.wait_for != NONE {
                 route.wait_for = own.wait_for;
@@ -248,7 +248,6 @@ impl Clients {
             self.count_drop(session_id, route.parts.topic, 1);
             return;
         }
-        route.recipients += 1;
         let config = &self.config;
         let delivery = self.sessions[session_id as usize].delivery_mut();
         delivery.push(Queued { message, via, qos, retain });

@@ -21,7 +21,7 @@ impl Broker {
             log::debug!("Client {} reads again.", self.clients.name(id));
         }
         let link = &mut self.clients.links[id as usize];
-        if link.paused == Paused::ForOwnOutput && link.output.len() <= Link::OUTPUT_MAX / 2 {
+        if link.paused == Paused::ForOwnOutput && link.output.own_len() <= Link::OUTPUT_MAX / 2 {
             link.paused = Paused::No;
             self.resumed.push(id);
         }

@@ -66,6 +66,8 @@ pub struct Link {
     pub is_warned: bool,
     /// An answer was larger than the client's Maximum Packet Size.
     pub is_unanswerable: bool,
+    /// The client will send no more; what it sent before waits with the link.
+    pub is_hung_up: bool,
     pub session: u32,
     pub input: InBuf,
     pub output: OutBuf,
@@ -93,7 +95,8 @@ pub struct Link {
 impl Link {
     /// Past this, PUBLISH packets wait in the session's queue as shared messages instead of encoded bytes.
     pub const OUTPUT_HIGH: usize = 64 << 10;
-    /// Past this, the client must read its answers before it is listened to again: what one read of small packets can cause.
+    /// Past this, shared payloads not counted, the client must read its answers before it is listened to again: what one read
+    /// of small packets can cause.
     pub const OUTPUT_MAX: usize = 256 << 10;
     /// Input held of a paused link while looking for acknowledgements in it.
     pub const READ_AHEAD_MAX: usize = 128 << 10;
@@ -110,6 +113,7 @@ impl Link {
             wants_problem_information: true,
             is_warned: false,
             is_unanswerable: false,
+            is_hung_up: false,
             session: NONE,
             input: InBuf::default(),
             output: OutBuf::default(),
@@ -137,8 +141,8 @@ impl Link {
         matches!(self.paused, Paused::ForSubscriber(_)) && self.input.len() < Link::READ_AHEAD_MAX
     }
 
-    /// Its acknowledgements cannot arrive, because its own input is full of messages for somebody else.
+    /// Its acknowledgements cannot arrive, because its own input is full of messages for somebody else, or has ended.
     pub fn is_deaf(&self) -> bool {
-        self.is_paused() && !self.reads_ahead()
+        self.is_hung_up || matches!(self.paused, Paused::ForSubscriber(_)) && !self.reads_ahead()
     }
 }

@@ -124,7 +124,7 @@ impl Broker {
         let link = &self.clients.links[id as usize];
         match link.state {
             State::Closing => false,
-            _ => !link.is_paused() || link.reads_ahead(),
+            _ => !link.is_hung_up && (!link.is_paused() || link.reads_ahead()),
         }
     }
 
@@ -175,8 +175,11 @@ impl Broker {
             }
             link.last_received = now;
             self.process_input(id, now);
-            if self.clients.links[id as usize].is_paused() {
+            let link = &self.clients.links[id as usize];
+            if link.is_paused() {
                 self.read_ahead(id, now);
+            } else if link.is_hung_up {
+                self.close(id, CloseReason::hung_up(HangUp::Closed), now);
             }
             readable.push(id);
         }
@@ -201,6 +204,7 @@ impl Broker {
 
     /// Frees a link from `take_closing`.
     pub fn reap(&mut self, id: LinkId) {
+        self.resumed.retain(|&resumed| resumed != id);
         self.clients.reap(id);
     }
 

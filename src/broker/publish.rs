@@ -73,11 +73,13 @@ impl Broker {
             self.retain(&parts, &client_id);
         }
         let route = self.route(parts, session, now);
-        let (wait_for, is_refused) = (route.wait_for, route.is_refused);
-        let reason = match route.recipients {
-            _ if is_refused && self.clients.config.queue_policy == QueuePolicy::Reject => ReasonCode::QuotaExceeded,
-            0 => ReasonCode::NoMatchingSubscribers,
-            _ => ReasonCode::Success,
+        let wait_for = route.wait_for;
+        let reason = if route.is_refused && self.clients.config.queue_policy == QueuePolicy::Reject {
+            ReasonCode::QuotaExceeded
+        } else if !route.is_wanted {
+            ReasonCode::NoMatchingSubscribers
+        } else {
+            ReasonCode::Success
         };
         self.acknowledge(
             id,
