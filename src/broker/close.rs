@@ -172,8 +172,9 @@ fn excerpt(text: &str) -> String {
 impl Broker {
     /// The other side is gone. What it sent before is handled first, if it waits for a subscriber.
     pub fn hang_up(&mut self, id: LinkId, hang_up: HangUp, now: Millis) {
+        let holds_packets = self.clients.links[id as usize].is_paused() || self.resumed.contains(&id);
         let link = self.clients.link_mut(id);
-        if hang_up == HangUp::Closed && link.is_paused() && !link.input.is_empty() {
+        if hang_up == HangUp::Closed && holds_packets && !link.input.is_empty() {
             link.is_hung_up = true;
             self.release_waiters(id);
             return;
