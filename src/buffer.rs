@@ -40,7 +40,7 @@ impl Pool {
 pub struct InBuf {
     bytes: Vec<u8>,
     head: usize,
-    /// Bytes behind `head` that `read_ahead` has been through.
+    /// Bytes behind `head` that were looked at ahead of their turn.
     looked_at: usize,
 }
 
