@@ -57,7 +57,7 @@ impl<'a> ShareFilter<'a> {
 /// Whether `filter` matches `topic`, level by level: the plain definition. The index and the retained store have their
 /// own, faster ways and are tested against this one. [MQTT-4.7.2-1]
 pub fn matches(filter: &str, topic: &str) -> bool {
-    if topic.starts_with('$') != filter.starts_with('$') && has_wildcard(&filter[..1.min(filter.len())]) {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }
     let (mut filter, mut topic) = (filter.split('/'), topic.split('/'));
@@ -137,6 +137,7 @@ mod tests {
             ("$SYS/x", "$SYS/x", true),
             ("A", "a", false),
             ("a", "a/", false),
+            ("é", "$x", false),
         ] {
             assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
         }
