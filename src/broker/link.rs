@@ -136,9 +136,12 @@ impl Link {
         self.paused != Paused::No
     }
 
-    /// Whether a paused link's input is still searched for acknowledgements.
+    /// Whether a paused link's input is still searched for acknowledgements: not while enough is held of it, or while its client
+    /// does not read what it is answered.
     pub fn reads_ahead(&self) -> bool {
-        matches!(self.paused, Paused::ForSubscriber(_)) && self.input.len() < Link::READ_AHEAD_MAX
+        matches!(self.paused, Paused::ForSubscriber(_))
+            && self.input.len() < Link::READ_AHEAD_MAX
+            && self.output.len() <= Link::OUTPUT_MAX
     }
 
     /// Its acknowledgements cannot arrive, because its own input is full of messages for somebody else, or has ended.

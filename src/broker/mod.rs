@@ -47,7 +47,7 @@ use self::clients::Clients;
 use self::close::CloseReason;
 use self::hash::Seed;
 use self::index::{FilterId, Index};
-use self::link::{Paused, State};
+use self::link::{Link, Paused, State};
 use self::retained::Retained;
 
 pub use self::close::HangUp;
@@ -137,8 +137,12 @@ impl Broker {
     pub fn wrote(&mut self, id: LinkId, count: usize, now: Millis) {
         let Clients { links, pool, stats, .. } = &mut self.clients;
         let link = &mut links[id as usize];
+        let was_full = link.output.len() > Link::OUTPUT_MAX / 2;
         link.output.advance(count, pool);
         stats.bytes_sent += count as u64;
+        if was_full && link.output.len() <= Link::OUTPUT_MAX / 2 && link.reads_ahead() {
+            self.resumed.push(id);
+        }
         if count > 0 && link.state != State::Closing {
             self.progress(id, now);
         }
@@ -170,7 +174,14 @@ impl Broker {
         let mut resumed = std::mem::take(&mut self.resumed);
         for id in resumed.drain(..) {
             let link = &mut self.clients.links[id as usize];
-            if link.state == State::Closing || link.is_paused() {
+            if link.state == State::Closing {
+                continue;
+            }
+            if link.is_paused() {
+                // Its output was full, and acknowledgements may have been left in the socket.
+                if link.reads_ahead() {
+                    readable.push(id);
+                }
                 continue;
             }
             link.last_received = now;
