@@ -7,7 +7,9 @@ use super::link::{LinkId, State};
 use super::publish::PAYLOAD_NOT_TEXT;
 use super::will::Will;
 use super::{Broker, NONE};
-use crate::codec::{self, ConnAck, Connect, Direction, Packet, PropertiesBuf, Property, QoS, ReasonCode, Version};
+use crate::codec::{
+    self, ConnAck, Connect, Direction, PACKET_SIZE_MAX, Packet, PropertiesBuf, Property, QoS, ReasonCode, Version,
+};
 use crate::time::Millis;
 use crate::topic;
 use crate::wheel::TimerId;
@@ -326,7 +328,7 @@ fn has_format(will: &codec::Will) -> bool {
 fn wishes(connect: &Connect) -> Wishes {
     let mut wishes = Wishes {
         receive_maximum: 0,
-        packet_size_max: u32::MAX,
+        packet_size_max: PACKET_SIZE_MAX,
         topic_alias_maximum: 0,
         problem_information: true,
         authentication_method: false,
@@ -334,7 +336,7 @@ fn wishes(connect: &Connect) -> Wishes {
     for property in connect.properties.iter() {
         match property {
             Property::ReceiveMaximum(maximum) => wishes.receive_maximum = maximum,
-            Property::MaximumPacketSize(maximum) => wishes.packet_size_max = maximum,
+            Property::MaximumPacketSize(maximum) => wishes.packet_size_max = maximum.min(PACKET_SIZE_MAX),
             Property::TopicAliasMaximum(maximum) => wishes.topic_alias_maximum = maximum,
             Property::RequestProblemInformation(wanted) => wishes.problem_information = wanted != 0,
             Property::AuthenticationMethod(_) => wishes.authentication_method = true,

@@ -455,6 +455,8 @@ impl Clients {
                 }
             }
             header.hop_properties = hop_properties.as_properties().as_bytes();
+        } else if header.packet_len(link.version) > link.packet_size_max as usize {
+            return false;
         }
         stats.publishes_sent += 1;
         stats.packets_sent += 1;

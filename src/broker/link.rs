@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use super::NONE;
 use super::alias::Aliases;
 use crate::buffer::{InBuf, OutBuf};
-use crate::codec::Version;
+use crate::codec::{PACKET_SIZE_MAX, Version};
 use crate::time::Millis;
 use crate::wheel::TimerId;
 
@@ -125,7 +125,7 @@ impl Link {
             last_received: now,
             last_progress: now,
             keep_alive_ms: 0,
-            packet_size_max: u32::MAX,
+            packet_size_max: PACKET_SIZE_MAX,
             window: u16::MAX,
             connect_expiry_s: 0,
             aliases: None,
