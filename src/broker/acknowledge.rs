@@ -16,7 +16,7 @@ impl Broker {
             Some(at) => {
                 // A refusal settles the message as well. [MQTT-4.4.0-2] [MQTT-4.8.2-6] (5.0)
                 delivery.complete(at);
-                self.progress(id, now);
+                self.acknowledged(id, now);
             }
             None => log::debug!("{}: PUBACK for unknown packet id {}.", self.clients.name(id), ack.packet_id),
         }
@@ -30,12 +30,12 @@ impl Broker {
         match open {
             Some(at) if ack.reason.is_error() => {
                 delivery.complete(at);
-                self.progress(id, now);
+                self.acknowledged(id, now);
                 return;
             }
             Some(at) => {
                 // From here on only PUBREL is sent again. [MQTT-4.3.3-6] (5.0)
-                delivery.inflight[at].message = None;
+                delivery.release_message(at);
                 delivery.inflight[at].sent_at = now;
             }
             None if ack.reason.is_error() => return,
@@ -44,7 +44,6 @@ impl Broker {
         self.explain(id, reason, (NO_SUCH_PACKET_ID, 0), |clients, properties| {
             clients.send(id, &Packet::PubRel(Ack { packet_id: ack.packet_id, reason, properties }));
         });
-        self.clients.link_mut(id).last_progress = now;
     }
 
     /// The client completes a QoS 2 message we received. [MQTT-4.3.3-2] (3.1.1) [MQTT-4.3.3-11] (5.0)
@@ -67,7 +66,7 @@ impl Broker {
         match delivery.position(ack.packet_id).filter(is_open) {
             Some(at) => {
                 delivery.complete(at);
-                self.progress(id, now);
+                self.acknowledged(id, now);
             }
             None => log::debug!("{}: PUBCOMP for unknown packet id {}.", self.clients.name(id), ack.packet_id),
         }

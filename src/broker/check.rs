@@ -22,8 +22,12 @@ impl Broker {
         assert_eq!(dirty.len(), clients.dirty.len(), "a link is listed as dirty twice");
         let closing: HashSet<u32> = clients.closing.iter().copied().collect();
         assert_eq!(closing.len(), clients.closing.len(), "a link is listed as closing twice");
+        let resumed: HashSet<u32> = self.resumed.iter().copied().collect();
+        assert_eq!(resumed.len(), self.resumed.len(), "a link is to be resumed twice");
+        assert!(resumed.iter().all(|&id| clients.links.contains(id as usize)), "a freed link is to be resumed");
         for (id, link) in &clients.links {
             let id = id as u32;
+            assert_eq!(link.is_resumed, resumed.contains(&id), "link {id}: resumed mark and list differ");
             assert_eq!(link.is_dirty, dirty.contains(&id), "link {id}: dirty mark and list differ");
             match link.state {
                 State::AwaitingConnect => assert!(link.session == NONE && link.timer != TimerId::NONE),
@@ -80,9 +84,12 @@ impl Broker {
             let Some(delivery) = session.delivery.as_deref() else { continue };
             assert!(delivery.sent <= delivery.inflight.len());
             assert!(session.is_connected() || delivery.sent == 0);
-            let bytes: usize = delivery.queue.iter().map(|queued| queued.message.content_len()).sum();
+            let bytes: u64 = delivery.queue.iter().map(|queued| queued.message.content_len() as u64).sum();
             let qos0 = delivery.queue.iter().filter(|queued| queued.qos == QoS::AtMostOnce).count();
             assert_eq!((delivery.queue_bytes, delivery.queue_qos0), (bytes, qos0), "{}: queue sums", session.client_id);
+            let inflight = delivery.inflight.iter().filter_map(|entry| entry.message.as_ref());
+            let inflight: u64 = inflight.map(|message| message.content_len() as u64).sum();
+            assert_eq!(delivery.inflight_bytes, inflight, "{}: in-flight sum", session.client_id);
             for (at, entry) in delivery.inflight.iter().enumerate() {
                 assert!(entry.packet_id != 0);
                 assert_eq!(

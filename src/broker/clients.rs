@@ -30,6 +30,8 @@ pub struct Clients {
     pub dirty: Vec<LinkId>,
     /// Links to be closed by the shell.
     pub closing: Vec<LinkId>,
+    /// Bytes put into outputs since they were last written.
+    pub turn_bytes: usize,
     /// Scratch space of the message path.
     pub layouts: Layouts,
     pub hop_properties: PropertiesBuf,
@@ -49,6 +51,7 @@ impl Clients {
             stats: Stats::default(),
             dirty: Vec::new(),
             closing: Vec::new(),
+            turn_bytes: 0,
             layouts: Layouts::default(),
             hop_properties: PropertiesBuf::default(),
             scratch: Vec::new(),
@@ -99,6 +102,7 @@ impl Clients {
         packet.encode(link.version, tail);
         if tail.len() - before > link.packet_size_max as usize {
             tail.truncate(before);
+            link.output.advance(0, &mut self.pool);
             link.is_unanswerable = true;
             return;
         }

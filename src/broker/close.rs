@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::link::{LinkId, Paused, Peer, State};
 use super::{Broker, NONE};
-use crate::codec::{DecodeError, Disconnect, Packet, PropertiesBuf, Property, QoS, ReasonCode};
+use crate::codec::{self, DecodeError, Direction, Disconnect, Packet, PropertiesBuf, Property, QoS, ReasonCode, Split};
 use crate::time::Millis;
 use crate::wheel::TimerId;
 
@@ -169,13 +169,17 @@ fn excerpt(text: &str) -> String {
     shown
 }
 
+const FIRST_BYTE_OF_DISCONNECT: u8 = 0xE0;
+
 impl Broker {
     /// The other side is gone. What it sent before is handled first, if it waits for a subscriber.
     pub fn hang_up(&mut self, id: LinkId, hang_up: HangUp, now: Millis) {
-        let holds_packets = self.clients.links[id as usize].is_paused() || self.resumed.contains(&id);
         let link = self.clients.link_mut(id);
-        if hang_up == HangUp::Closed && holds_packets && !link.input.is_empty() {
+        // Waiting for a subscriber has an end; waiting for a client that is gone to read its answers has none.
+        let has_turn = link.is_resumed || matches!(link.paused, Paused::ForSubscriber(_));
+        if hang_up == HangUp::Closed && has_turn && !link.input.is_empty() {
             link.is_hung_up = true;
+            link.is_stalled = true;
             self.release_waiters(id);
             return;
         }
@@ -221,11 +225,10 @@ impl Broker {
 
     /// Marks the link closed, says why where the version can, and parts it from its session and from all who wait.
     pub(super) fn close(&mut self, id: LinkId, reason: CloseReason, now: Millis) {
-        let link = &self.clients.links[id as usize];
-        if link.state == State::Closing {
+        if self.clients.links[id as usize].state == State::Closing || self.take_leave(id, now) {
             return;
         }
-        let was_connected = link.state == State::Connected;
+        let was_connected = self.clients.links[id as usize].state == State::Connected;
         self.log_close(id, &reason);
         if let Some(code) = reason.code
             && was_connected
@@ -247,6 +250,32 @@ impl Broker {
         if session != NONE {
             self.detach(session, now);
         }
+    }
+
+    /// A DISCONNECT that still waits in the input of a link counts, whatever ends the link; says whether there was one.
+    /// [MQTT-3.14.4-3]
+    fn take_leave(&mut self, id: LinkId, now: Millis) -> bool {
+        let link = self.clients.link_mut(id);
+        if link.session == NONE || link.input.is_empty() {
+            return false;
+        }
+        let version = link.version;
+        let mut input = std::mem::take(&mut link.input);
+        let (mut at, mut has_left) = (0, false);
+        while let Ok(Split::Frame { body, len }) = codec::split_frame(&input.bytes()[at..], 0) {
+            let frame = &input.bytes()[at..at + len];
+            if frame[0] == FIRST_BYTE_OF_DISCONNECT
+                && let Ok(Packet::Disconnect(packet)) =
+                    codec::decode(frame[0], &frame[body..], version, Direction::ToServer)
+            {
+                has_left = self.disconnect(id, packet, now).is_ok();
+                break;
+            }
+            at += len;
+        }
+        let unused = input.len();
+        input.consume(unused, &mut self.clients.pool);
+        has_left
     }
 
     /// A server's DISCONNECT; the reason string only if it fits. [MQTT-3.14.2-3] (5.0)
@@ -276,8 +305,7 @@ impl Broker {
         }
         let session = self.clients.session_mut(id);
         if session.delivery.as_deref().is_some_and(|delivery| delivery.is_empty() && delivery.queue.capacity() > 0) {
-            let next_packet_id = session.delivery_mut().next_packet_id;
-            *session.delivery_mut() = super::session::Delivery { next_packet_id, ..Default::default() };
+            session.delivery_mut().shrink();
         }
         if expiry_s == 0 {
             self.end_session(id, now);

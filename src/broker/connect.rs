@@ -24,6 +24,10 @@ struct Wishes {
     authentication_method: bool,
 }
 
+/// Messages sent to a client that allows more without one being acknowledged: far beyond what a link of a gateway needs, and few
+/// enough to find one among them at once.
+const SEND_WINDOW_MAX: u16 = 1000;
+
 /// Ends a log line for a client that is not let in, as Mosquitto does.
 const NOT_AUTHORISED: &str = "not authorised";
 const ID_NOT_VALID: &str = "client identifier not valid";
@@ -81,14 +85,14 @@ impl Broker {
         if let Some(session) = self.clients.find_session(client_id) {
             let older = self.clients.sessions[session as usize].link;
             if older != NONE {
-                if connect.clean_start {
-                    self.clients.session_mut(session).expiry_s = 0;
-                }
                 let by = self.clients.links[id as usize].peer;
                 self.close(older, CloseReason::taken_over(by), now);
-            } else if connect.clean_start {
-                self.end_session(session, now);
             }
+        }
+        if connect.clean_start
+            && let Some(session) = self.clients.find_session(client_id)
+        {
+            self.end_session(session, now);
         }
         let stored = self.clients.find_session(client_id);
         let session = match stored {
@@ -222,7 +226,7 @@ impl Broker {
         link.window = match (wishes.receive_maximum, own_window) {
             (0, 0) => u16::MAX,
             (0, own) => own,
-            (asked, _) => asked,
+            (asked, _) => asked.min(SEND_WINDOW_MAX),
         };
         link.connect_expiry_s = connect.session_expiry_s;
         link.keep_alive_ms = u32::from(keep_alive_s) * 1500;

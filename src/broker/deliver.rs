@@ -20,6 +20,10 @@ use crate::time::Millis;
 /// another slice in the write.
 const SHARE_MIN: usize = 4096;
 
+/// How many times the messages may be queued, within the same bytes, for a client whose acknowledgements the broker itself left
+/// unread: more than one read-ahead buffer holds of them.
+const UNHEARD_ALLOWANCE: u32 = 16;
+
 /// What a Topic Alias adds at most: the property, and a longer length of properties and packet.
 const ALIAS_LEN: usize = 3 + 2;
 
@@ -89,7 +93,7 @@ impl Broker {
         if clients.config.allow_duplicate_messages || matches.len() < 2 {
             for &filter in &matches {
                 for subscriber in index.subscribers(filter) {
-                    clients.deliver(&mut route, subscriber, Via::new(subscriber.subscription_id, false), now);
+                    clients.deliver(&mut route, subscriber, Via::subscription(subscriber.subscription_id), now);
                 }
             }
         } else {
@@ -98,56 +102,12 @@ impl Broker {
         }
         for &filter in &matches {
             if index.has_shares(filter) {
-                index.for_each_share(filter, |share| clients.deliver_to_share(&mut route, share, now));
+                index.for_each_share(filter, |id, share| clients.deliver_to_share(&mut route, id, share, now));
             }
         }
         matches.clear();
         self.matches = matches;
         route
-    }
-
-    /// Sends what waits for the client, as far as there is room: first what must be sent again, then the queue, then
-    /// retained messages owed to new subscriptions.
-    pub(super) fn pump(&mut self, session: u32, now: Millis) {
-        self.clients.pump(session, now);
-        let has_cursor = |clients: &Clients| {
-            let delivery = clients.sessions[session as usize].delivery.as_deref();
-            delivery.is_some_and(|delivery| !delivery.cursors.is_empty() && delivery.queue.is_empty())
-        };
-        while has_cursor(&self.clients) && self.pump_retained(session, now) {}
-    }
-
-    /// Sends the next retained message a cursor finds, or drops the cursor; false if there is no room.
-    fn pump_retained(&mut self, session: u32, now: Millis) -> bool {
-        let Broker { clients, index, retained, .. } = self;
-        let link = clients.sessions[session as usize].link;
-        if link == NONE || clients.links[link as usize].output.len() >= Link::OUTPUT_HIGH {
-            return false;
-        }
-        let delivery = clients.sessions[session as usize].delivery_mut();
-        let Some(cursor) = delivery.cursors.front_mut() else { return false };
-        let subscriber = index.subscriber(cursor.key, session);
-        let found = retained.next_match(index.filter_text(cursor.key.filter), cursor.after.as_deref());
-        let (Some(subscriber), Some((message, publisher))) = (subscriber, found) else {
-            delivery.cursors.pop_front();
-            return true;
-        };
-        let is_own = subscriber.no_local && publisher == Some(&*clients.sessions[session as usize].client_id);
-        let qos = clients.effective_qos(message.qos(), subscriber.qos);
-        let is_unwanted = is_own || message.expires_at() <= now;
-        let delivery = clients.sessions[session as usize].delivery_mut();
-        if !is_unwanted && qos > QoS::AtMostOnce {
-            let window = clients.links[link as usize].window as usize;
-            if delivery.inflight.len() >= window {
-                return false;
-            }
-        }
-        if let Some(cursor) = delivery.cursors.front_mut() {
-            cursor.after = Some(message.topic().into());
-        }
-        let message = message.clone();
-        let via = Via::new(subscriber.subscription_id, false);
-        is_unwanted || clients.send_message(session, Queued { message, via, qos, retain: true }, now)
     }
 }
 
@@ -175,7 +135,7 @@ impl Clients {
         let link = self.sessions[session as usize].link;
         if qos == QoS::AtMostOnce && route.parts.payload.len() < SHARE_MIN {
             let parts = &route.parts;
-            let subscription_id = via.subscription_id();
+            let subscription_id = subscriber.subscription_id;
             let (dup, packet_id, is_routed) = (false, 0, true);
             let outgoing = Outgoing { parts, message: None, dup, qos, retain, packet_id, subscription_id, is_routed };
             self.write_publish(link, &outgoing, now);
@@ -197,7 +157,7 @@ impl Clients {
             let ids: Vec<u32> = group.iter().map(|one| one.subscription_id).filter(|&id| id != 0).collect();
             if ids.len() < 2 {
                 merged.subscription_id = ids.first().copied().unwrap_or(0);
-                self.deliver(route, &merged, Via::new(merged.subscription_id, false), now);
+                self.deliver(route, &merged, Via::subscription(merged.subscription_id), now);
                 continue;
             }
             // Rare: the identifiers become part of a message of the client's own.
@@ -206,13 +166,21 @@ impl Clients {
             let properties = [properties.as_properties().as_bytes(), route.parts.properties].concat();
             let mut own = Route::new(MessageParts { properties: &properties, ..route.parts }, route.publisher);
             let layouts = std::mem::take(&mut self.layouts);
-            self.deliver(&mut own, &merged, Via::new(0, false), now);
+            self.deliver(&mut own, &merged, Via::subscription(0), now);
             self.layouts = layouts;
             route.is_wanted |= own.is_wanted;
             route.is_refused |= own.is_refused;
             if own.wait_for != NONE {
                 route.wait_for = own.wait_for;
             }
+        }
+    }
+
+    /// Bytes of unacknowledged messages at which no more are sent: as much as may be queued.
+    pub(super) fn window_bytes_max(&self) -> u64 {
+        match self.config.max_queued_bytes {
+            0 => u64::MAX,
+            max => max.into(),
         }
     }
 
@@ -229,7 +197,7 @@ impl Clients {
             Some(delivery) => {
                 delivery.queue.is_empty()
                     && delivery.sent == delivery.inflight.len()
-                    && delivery.inflight.len() < link.window as usize
+                    && delivery.has_window(link.window, self.window_bytes_max())
             }
         }
     }
@@ -241,9 +209,13 @@ impl Clients {
             return;
         }
         let message = route.message(&mut self.scratch);
-        // A client that reads is waited for and loses nothing; limits are for those nobody waits for.
-        let is_waited_for = self.links.get(link as usize).is_some_and(|link| !link.is_stalled && !link.is_deaf());
-        if !is_waited_for && !self.make_room(session_id, message.content_len(), now) {
+        // A client that reads is waited for and loses nothing; limits are for those nobody waits for, and for messages whose
+        // publisher cannot wait.
+        let live = self.links.get(link as usize).filter(|link| !link.is_stalled);
+        let is_unheard = live.is_some_and(|link| link.is_unheard || link.is_deaf());
+        let is_waited_for = live.is_some() && !is_unheard && route.publisher != NONE;
+        let allowance = if is_unheard { UNHEARD_ALLOWANCE } else { 1 };
+        if !is_waited_for && !self.make_room(session_id, message.content_len(), allowance, now) {
             route.is_refused = true;
             self.count_drop(session_id, route.parts.topic, 1);
             return;
@@ -257,18 +229,21 @@ impl Clients {
     }
 
     /// Makes room in a full queue as the policy says; false if the new message must go.
-    fn make_room(&mut self, session_id: u32, len: usize, now: Millis) -> bool {
-        let (messages_max, bytes_max) = (self.config.max_queued_messages, self.config.max_queued_bytes);
+    fn make_room(&mut self, session_id: u32, len: usize, allowance: u32, now: Millis) -> bool {
+        let messages_max = self.config.max_queued_messages.saturating_mul(allowance);
+        let bytes_max = self.config.max_queued_bytes;
         let is_full = |delivery: &Delivery| {
             messages_max != 0 && delivery.queue.len() >= messages_max as usize
-                || bytes_max != 0 && !delivery.queue.is_empty() && delivery.queue_bytes + len > bytes_max as usize
+                || bytes_max != 0 && !delivery.queue.is_empty() && delivery.queue_bytes + len as u64 > bytes_max.into()
         };
         let Some(delivery) = self.sessions[session_id as usize].delivery.as_deref_mut() else { return true };
         if !is_full(delivery) {
             return true;
         }
-        let expired = delivery.retain_queued(|queued| queued.message.expires_at() > now);
-        self.stats.messages_expired += expired as u64;
+        if delivery.queue_expires_at <= now {
+            let expired = delivery.retain_queued(|queued| queued.message.expires_at() > now);
+            self.stats.messages_expired += expired as u64;
+        }
         loop {
             let Some(delivery) = self.sessions[session_id as usize].delivery.as_deref_mut() else { return true };
             if !is_full(delivery) {
@@ -296,7 +271,8 @@ impl Clients {
     }
 
     /// Sends again what the link has not seen, then the queue, as far as output and window have room.
-    fn pump(&mut self, session_id: u32, now: Millis) {
+    pub(super) fn pump_queue(&mut self, session_id: u32, now: Millis) {
+        let bytes_max = self.window_bytes_max();
         loop {
             let session = &mut self.sessions[session_id as usize];
             let Some(delivery) = session.delivery.as_deref_mut() else { return };
@@ -323,7 +299,7 @@ impl Clients {
                 self.stats.messages_expired += 1;
                 continue;
             }
-            if first.qos > QoS::AtMostOnce && delivery.inflight.len() >= link.window as usize {
+            if first.qos > QoS::AtMostOnce && !delivery.has_window(link.window, bytes_max) {
                 return;
             }
             let Some(queued) = delivery.pop() else { return };
@@ -335,12 +311,11 @@ impl Clients {
 
     /// Sends a message whose turn it is, if it may be; false if there is no packet id, and the message went back to the
     /// front of the queue.
-    fn send_message(&mut self, session_id: u32, queued: Queued, now: Millis) -> bool {
+    pub(super) fn send_message(&mut self, session_id: u32, queued: Queued, now: Millis) -> bool {
         if queued.qos > QoS::AtMostOnce {
             let delivery = self.sessions[session_id as usize].delivery_mut();
             if delivery.inflight.front().is_some_and(|oldest| oldest.packet_id == delivery.next_packet_id) {
-                delivery.queue_bytes += queued.message.content_len();
-                delivery.queue.push_front(queued);
+                delivery.push_front(queued);
                 return false;
             }
         }
@@ -353,9 +328,10 @@ impl Clients {
         let Queued { message, via, qos, retain } = queued;
         let session = &mut self.sessions[session_id as usize];
         let link = session.link;
+        let delivery = session.delivery_mut();
+        let subscription_id = delivery.subscription_id(via);
         let mut packet_id = 0;
         if qos > QoS::AtMostOnce {
-            let delivery = session.delivery_mut();
             let Some(id) = delivery.next_packet_id() else {
                 delivery.push(Queued { message, via, qos, retain });
                 return;
@@ -370,14 +346,12 @@ impl Clients {
             qos,
             retain,
             packet_id,
-            subscription_id: via.subscription_id(),
+            subscription_id,
             is_routed,
         };
         if self.write_publish(link, &outgoing, now) && qos > QoS::AtMostOnce {
             let entry = Inflight { message: Some(message), sent_at: now, via, packet_id, qos, retain };
-            let delivery = self.sessions[session_id as usize].delivery_mut();
-            delivery.inflight.push_back(entry);
-            delivery.sent += 1;
+            self.sessions[session_id as usize].delivery_mut().begin(entry);
             self.arm_retry(session_id, now);
         }
     }
@@ -386,7 +360,9 @@ impl Clients {
     pub(super) fn send_again(&mut self, session_id: u32, at: usize, now: Millis) {
         let session = &mut self.sessions[session_id as usize];
         let link = session.link;
-        let entry = &mut session.delivery_mut().inflight[at];
+        let delivery = session.delivery_mut();
+        let subscription_id = delivery.subscription_id(delivery.inflight[at].via);
+        let entry = &mut delivery.inflight[at];
         entry.sent_at = now;
         let packet_id = entry.packet_id;
         let Some(message) = entry.message.clone() else {
@@ -395,7 +371,7 @@ impl Clients {
             self.arm_retry(session_id, now);
             return;
         };
-        let (qos, retain, subscription_id) = (entry.qos, entry.retain, entry.via.subscription_id());
+        let (qos, retain) = (entry.qos, entry.retain);
         let parts = message.parts();
         let (dup, is_routed) = (true, false);
         let message = Some(&message);
@@ -410,7 +386,7 @@ impl Clients {
     /// Appends a PUBLISH to the link's output; false if it is larger than the client takes, and counts as delivered.
     /// [MQTT-3.1.2-24] [MQTT-3.1.2-25] (5.0)
     fn write_publish(&mut self, id: LinkId, outgoing: &Outgoing, now: Millis) -> bool {
-        let Clients { links, pool, layouts, hop_properties, stats, .. } = self;
+        let Clients { links, pool, layouts, hop_properties, stats, turn_bytes, .. } = self;
         let link = &mut links[id as usize];
         let parts = outgoing.parts;
         let mut header = PublishHeader {
@@ -460,6 +436,7 @@ impl Clients {
         }
         stats.publishes_sent += 1;
         stats.packets_sent += 1;
+        let before = link.output.own_len();
         let output = &mut link.output;
         match outgoing.message {
             Some(message) if parts.payload.len() >= SHARE_MIN => {
@@ -473,6 +450,7 @@ impl Clients {
                 tail.extend_from_slice(parts.payload);
             }
         }
+        *turn_bytes += link.output.own_len() - before;
         self.mark_dirty(id);
         true
     }
@@ -528,6 +506,6 @@ fn high_messages(max: u32) -> usize {
     if max == 0 { 500 } else { max as usize / 2 }
 }
 
-fn high_bytes(max: u32) -> usize {
-    if max == 0 { 2 << 20 } else { max as usize / 2 }
+fn high_bytes(max: u32) -> u64 {
+    if max == 0 { 2 << 20 } else { u64::from(max) / 2 }
 }

@@ -1,6 +1,7 @@
 //! Who waits for whom. A publisher that fills the queue of a client that reads is paused until that client caught up, so
-//! nothing is lost. A client that takes no byte and acknowledges nothing for the stall timeout is stalled: nobody waits for
-//! it, and its queue's limits act, until it takes something again.
+//! nothing is lost. A client that makes no progress for the stall timeout is stalled: nobody waits for it, and its queue's
+//! limits act, until it makes some. Progress is an acknowledged message, or a kilobyte taken: a client that only answers pings,
+//! or takes a byte now and then, must not hold up the house.
 //!
 //! A paused link stands in the waiting list of exactly one other; the lists are chained through the links.
 
@@ -11,21 +12,34 @@ use super::{Broker, NONE, timers};
 use crate::time::Millis;
 use crate::wheel::TimerId;
 
+/// Bytes that count as progress: about what a serial line at 9600 baud takes in the default stall timeout.
+const PROGRESS_BYTES: usize = 1024;
+
 impl Broker {
-    /// The client of `id` took bytes or acknowledged something: more may be sent, and others may go on.
-    pub(super) fn progress(&mut self, id: LinkId, now: Millis) {
+    /// The client of `id` took bytes.
+    pub(super) fn took(&mut self, id: LinkId, count: usize, now: Millis) {
         let link = &mut self.clients.links[id as usize];
-        link.last_progress = now;
-        if link.is_stalled {
-            link.is_stalled = false;
-            log::debug!("Client {} reads again.", self.clients.name(id));
+        link.taken = link.taken.saturating_add(count);
+        if link.taken >= PROGRESS_BYTES {
+            self.clients.note_progress(id, now);
         }
+        self.send_more(id, now);
+    }
+
+    /// The client of `id` acknowledged a message.
+    pub(super) fn acknowledged(&mut self, id: LinkId, now: Millis) {
+        self.clients.note_progress(id, now);
+        self.send_more(id, now);
+    }
+
+    /// There may be room: more is sent, and others may go on.
+    fn send_more(&mut self, id: LinkId, now: Millis) {
         let link = &mut self.clients.links[id as usize];
         if link.paused == Paused::ForOwnOutput && link.output.own_len() <= Link::OUTPUT_MAX / 2 {
             link.paused = Paused::No;
-            self.resumed.push(id);
+            self.let_go_on(id);
         }
-        let session = link.session;
+        let session = self.clients.links[id as usize].session;
         if session == NONE {
             return;
         }
@@ -34,6 +48,14 @@ impl Broker {
         }
         if self.clients.links[id as usize].first_waiter != NONE && self.clients.may_release(id) {
             self.release_waiters(id);
+        }
+    }
+
+    /// The link's turn comes with the next `resume`.
+    pub(super) fn let_go_on(&mut self, id: LinkId) {
+        let link = &mut self.clients.links[id as usize];
+        if !std::mem::replace(&mut link.is_resumed, true) {
+            self.resumed.push(id);
         }
     }
 
@@ -46,12 +68,13 @@ impl Broker {
         while waiter != NONE {
             let link = &mut self.clients.links[waiter as usize];
             link.paused = Paused::No;
-            self.resumed.push(waiter);
-            waiter = std::mem::replace(&mut link.next_waiter, NONE);
+            let next = std::mem::replace(&mut link.next_waiter, NONE);
+            self.let_go_on(waiter);
+            waiter = next;
         }
     }
 
-    /// The time others wait for `id` is up, unless it took something meanwhile.
+    /// The time others wait for `id` is up, unless it made progress meanwhile.
     pub(super) fn check_stall(&mut self, id: LinkId, now: Millis) {
         let timeout = Millis(self.clients.config.stall_timeout_ms.into());
         let link = &mut self.clients.links[id as usize];
@@ -67,7 +90,7 @@ impl Broker {
         link.is_stalled = true;
         self.clients.stats.stalls += 1;
         log::info!(
-            "Client {} has taken nothing for {} ms; publishers no longer wait for it.",
+            "Client {} has taken next to nothing for {} ms; publishers no longer wait for it.",
             self.clients.name(id),
             timeout.0
         );
@@ -88,7 +111,20 @@ impl Clients {
         self.links[slow as usize].first_waiter = publisher;
         self.stats.pauses += 1;
         if self.links[slow as usize].stall_timer == TimerId::NONE {
+            // The wait begins now, whatever the client did while nothing was due to it.
+            self.links[slow as usize].last_progress = now;
+            self.links[slow as usize].taken = 0;
             self.arm_stall(slow, now + Millis(self.config.stall_timeout_ms.into()));
+        }
+    }
+
+    fn note_progress(&mut self, id: LinkId, now: Millis) {
+        let link = &mut self.links[id as usize];
+        link.last_progress = now;
+        link.taken = 0;
+        link.is_unheard = false;
+        if std::mem::replace(&mut link.is_stalled, false) {
+            log::debug!("Client {} reads again.", self.name(id));
         }
     }
 
@@ -100,7 +136,11 @@ impl Clients {
         let next = std::mem::replace(&mut self.links[id as usize].next_waiter, NONE);
         let mut at = self.links[slow as usize].first_waiter;
         if at == id {
-            self.links[slow as usize].first_waiter = next;
+            let link = &mut self.links[slow as usize];
+            link.first_waiter = next;
+            if next == NONE {
+                self.wheel.cancel(std::mem::replace(&mut link.stall_timer, TimerId::NONE));
+            }
             return;
         }
         while at != NONE {

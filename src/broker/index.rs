@@ -21,6 +21,9 @@ const ROOT: u32 = 0;
 /// A filter somebody subscribes to.
 pub type FilterId = u32;
 
+/// The members of one `$share/NAME/FILTER`.
+pub type ShareId = u32;
+
 /// One session's subscription to a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscriber {
@@ -40,8 +43,9 @@ pub struct SubscriptionKey {
 }
 
 impl SubscriptionKey {
-    pub fn is_shared(&self) -> bool {
-        self.share != NONE
+    /// The share of a shared subscription.
+    pub fn share_id(&self) -> Option<ShareId> {
+        (self.share != NONE).then_some(self.share)
     }
 }
 
@@ -254,15 +258,15 @@ impl Index {
     }
 
     /// Calls `choose` with each share of `filter`.
-    pub fn for_each_share(&mut self, filter: FilterId, mut choose: impl FnMut(&mut Share)) {
+    pub fn for_each_share(&mut self, filter: FilterId, mut choose: impl FnMut(ShareId, &mut Share)) {
         for &share in &self.filters[filter as usize].shares {
-            choose(&mut self.shares[share as usize]);
+            choose(share, &mut self.shares[share as usize]);
         }
     }
 
-    /// The share of a shared subscription.
-    pub fn share_mut(&mut self, key: SubscriptionKey) -> Option<&mut Share> {
-        self.shares.get_mut(key.share as usize)
+    /// A share somebody is a member of.
+    pub fn share_mut(&mut self, share: ShareId) -> Option<&mut Share> {
+        self.shares.get_mut(share as usize)
     }
 
     pub fn subscriber(&self, key: SubscriptionKey, session: u32) -> Option<&Subscriber> {
@@ -505,7 +509,7 @@ mod tests {
         let (again, is_new) = index.subscribe(parse("$share/g/a/+"), subscriber(2));
         assert!(is_new && again == one && one != two && plain.filter == one.filter);
         let mut sizes = Vec::new();
-        index.for_each_share(plain.filter, |share| sizes.push(share.members.len()));
+        index.for_each_share(plain.filter, |_, share| sizes.push(share.members.len()));
         assert_eq!((index.subscribers(plain.filter).len(), sizes), (1, vec![2, 1]));
         index.unsubscribe(plain, 1);
         index.unsubscribe(one, 1);

@@ -56,8 +56,11 @@ pub struct Link {
     pub peer: Peer,
     pub allow_anonymous: bool,
     pub is_dirty: bool,
-    /// Took nothing for the stall timeout while others waited: nobody waits for it until it does.
+    /// Made no progress for the stall timeout while others waited: nobody waits for it until it does.
     pub is_stalled: bool,
+    /// It was not listened to for a while, because it waits for others, or for itself: nobody waits for it until it makes
+    /// progress, but that it made none is not its fault, and its queue may grow further.
+    pub is_unheard: bool,
     /// A Mosquitto bridge: no echo of its own messages, retain flags kept.
     pub is_bridge: bool,
     /// Reason strings are wanted. [MQTT-3.1.2-29] (5.0)
@@ -68,6 +71,8 @@ pub struct Link {
     pub is_unanswerable: bool,
     /// The client will send no more; what it sent before waits with the link.
     pub is_hung_up: bool,
+    /// Stands in the list of those that may go on.
+    pub is_resumed: bool,
     pub session: u32,
     pub input: InBuf,
     pub output: OutBuf,
@@ -79,8 +84,10 @@ pub struct Link {
     pub timer: TimerId,
     pub stall_timer: TimerId,
     pub last_received: Millis,
-    /// When the client last took bytes or acknowledged something.
+    /// When the client last made progress.
     pub last_progress: Millis,
+    /// Bytes it took since.
+    pub taken: usize,
     /// One and a half times Keep Alive, milliseconds; 0 = off. [MQTT-3.1.2-24] (3.1.1) [MQTT-3.1.2-22] (5.0)
     pub keep_alive_ms: u32,
     /// Largest packet the client takes. [MQTT-3.1.2-24] (5.0)
@@ -109,11 +116,13 @@ impl Link {
             allow_anonymous,
             is_dirty: false,
             is_stalled: false,
+            is_unheard: false,
             is_bridge: false,
             wants_problem_information: true,
             is_warned: false,
             is_unanswerable: false,
             is_hung_up: false,
+            is_resumed: false,
             session: NONE,
             input: InBuf::default(),
             output: OutBuf::default(),
@@ -124,6 +133,7 @@ impl Link {
             stall_timer: TimerId::NONE,
             last_received: now,
             last_progress: now,
+            taken: 0,
             keep_alive_ms: 0,
             packet_size_max: PACKET_SIZE_MAX,
             window: u16::MAX,
@@ -141,11 +151,11 @@ impl Link {
     pub fn reads_ahead(&self) -> bool {
         matches!(self.paused, Paused::ForSubscriber(_))
             && self.input.len() < Link::READ_AHEAD_MAX
-            && self.output.len() <= Link::OUTPUT_MAX
+            && self.output.own_len() <= Link::OUTPUT_MAX
     }
 
-    /// Its acknowledgements cannot arrive, because its own input is full of messages for somebody else, or has ended.
+    /// Its acknowledgements cannot arrive, because its own input is full of messages for somebody else.
     pub fn is_deaf(&self) -> bool {
-        self.is_hung_up || matches!(self.paused, Paused::ForSubscriber(_)) && !self.reads_ahead()
+        matches!(self.paused, Paused::ForSubscriber(_)) && !self.reads_ahead()
     }
 }

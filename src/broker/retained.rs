@@ -109,17 +109,22 @@ impl Retained {
     }
 
     /// The first message that `filter` matches behind topic `after` (from the beginning if nothing), and who published it.
-    pub fn next_match(&self, filter: &str, after: Option<&str>) -> Option<(&Message, Option<&str>)> {
+    /// Looks at no more topics than `budget`, which it lowers.
+    pub fn next_match(&self, filter: &str, after: Option<&str>, budget: &mut u32) -> Found<'_> {
         let mut from: Vec<u8>;
         let mut bound = match after {
             None => Bound::Unbounded,
             Some(after) => Bound::Excluded(after.as_bytes()),
         };
         loop {
-            let entry = self.entries.range::<[u8], _>((bound, Bound::Unbounded)).next()?;
+            let Some(entry) = self.entries.range::<[u8], _>((bound, Bound::Unbounded)).next() else {
+                return Found::Nothing;
+            };
+            *budget = budget.saturating_sub(1);
             match step(filter.as_bytes(), entry.message.topic_bytes()) {
-                Step::Match => return Some((&entry.message, entry.publisher.as_deref())),
-                Step::End => return None,
+                Step::Match => return Found::Match(&entry.message, entry.publisher.as_deref()),
+                Step::End => return Found::Nothing,
+                Step::Seek(_) if *budget == 0 => return Found::NotYet(entry.message.topic()),
                 Step::Seek(target) => {
                     debug_assert!(&target[..] > entry.message.topic_bytes());
                     from = target;
@@ -128,6 +133,16 @@ impl Retained {
             }
         }
     }
+}
+
+/// What a search found.
+pub enum Found<'a> {
+    /// A message, and who published it.
+    Match(&'a Message, Option<&'a str>),
+    /// Nothing more matches.
+    Nothing,
+    /// Nothing yet: the search goes on behind this topic.
+    NotYet(&'a str),
 }
 
 /// Compares level by level; on a mismatch says where the next possible match is.
@@ -213,11 +228,18 @@ mod tests {
     }
 
     fn all_matches(retained: &Retained, filter: &str) -> Vec<String> {
-        let mut found: Vec<String> = Vec::new();
-        while let Some((message, _)) = retained.next_match(filter, found.last().map(String::as_str)) {
-            found.push(message.topic().to_string());
+        let (mut found, mut after): (Vec<String>, Option<String>) = (Vec::new(), None);
+        loop {
+            let mut budget = 3;
+            match retained.next_match(filter, after.as_deref(), &mut budget) {
+                Found::Nothing => return found,
+                Found::NotYet(topic) => after = Some(topic.to_string()),
+                Found::Match(message, _) => {
+                    after = Some(message.topic().to_string());
+                    found.push(message.topic().to_string());
+                }
+            }
         }
-        found
     }
 
     #[test]
@@ -255,12 +277,13 @@ mod tests {
     #[test]
     fn the_search_goes_on_where_it_was_though_the_store_changes() {
         let mut retained = store(&["a/1", "a/2", "a/3"]);
-        let (first, _) = retained.next_match("a/+", None).unwrap();
+        let Found::Match(first, _) = retained.next_match("a/+", None, &mut 9) else { panic!() };
         let first = first.topic().to_string();
         retained.remove("a/1");
         retained.remove("a/2");
         retained.insert(message("a/25", Millis::NEVER), None);
-        assert_eq!(retained.next_match("a/+", Some(&first)).unwrap().0.topic(), "a/25");
+        let Found::Match(next, _) = retained.next_match("a/+", Some(&first), &mut 9) else { panic!() };
+        assert_eq!(next.topic(), "a/25");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::NONE;
-use super::index::SubscriptionKey;
+use super::index::{ShareId, Subscriber, SubscriptionKey};
 use super::message::Message;
 use super::will::Will;
 use crate::codec::QoS;
@@ -60,6 +60,11 @@ impl Session {
         self.delivery.get_or_insert_default()
     }
 
+    /// Retained messages are still owed to new subscriptions.
+    pub fn owes_retained(&self) -> bool {
+        self.delivery.as_deref().is_some_and(|delivery| !delivery.cursors.is_empty())
+    }
+
     /// Remembers a QoS 2 packet id; false if it is a repeat. [MQTT-4.3.3-10] (5.0)
     pub fn receive_once(&mut self, packet_id: u16) -> bool {
         match self.received.binary_search(&packet_id) {
@@ -86,25 +91,24 @@ impl Session {
     }
 }
 
-/// By which subscription a message comes: its Subscription Identifier, and whether it is a shared one.
+/// By which subscription a message comes: its Subscription Identifier, or the share it was chosen from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Via(u32);
 
 impl Via {
-    /// Subscription Identifiers have 28 bits.
+    /// Subscription Identifiers have 28 bits, and there are never 2^31 shares.
     const SHARED: u32 = 1 << 31;
 
-    pub fn new(subscription_id: u32, is_shared: bool) -> Via {
-        Via(subscription_id | if is_shared { Via::SHARED } else { 0 })
+    pub fn subscription(subscription_id: u32) -> Via {
+        Via(subscription_id)
     }
 
-    pub fn is_shared(self) -> bool {
-        self.0 & Via::SHARED != 0
+    pub fn share(share: ShareId) -> Via {
+        Via(share | Via::SHARED)
     }
 
-    /// 0 = none.
-    pub fn subscription_id(self) -> u32 {
-        self.0 & !Via::SHARED
+    pub fn share_id(self) -> Option<ShareId> {
+        (self.0 & Via::SHARED != 0).then_some(self.0 & !Via::SHARED)
     }
 }
 
@@ -130,7 +134,8 @@ pub struct Inflight {
 /// Retained messages still owed to a new subscription: they are looked up one by one as there is room.
 pub struct Cursor {
     pub key: SubscriptionKey,
-    /// The last topic sent.
+    pub subscriber: Subscriber,
+    /// The last topic looked at.
     pub after: Option<Box<str>>,
 }
 
@@ -141,11 +146,18 @@ pub struct Delivery {
     /// How many of `inflight` were sent on the present link; the rest is sent again first.
     pub sent: usize,
     pub queue: VecDeque<Queued>,
-    pub queue_bytes: usize,
+    /// Contents of the queued messages; a message that is queued often counts often, so 32 bits are not enough.
+    pub queue_bytes: u64,
     /// QoS 0 messages in `queue`.
     pub queue_qos0: usize,
+    /// No queued message expires before this.
+    pub queue_expires_at: Millis,
+    /// Contents of the messages in `inflight`.
+    pub inflight_bytes: u64,
     pub cursors: VecDeque<Cursor>,
     pub next_packet_id: u16,
+    /// Subscription Identifiers of shared subscriptions that have one.
+    pub share_subscription_ids: Vec<(ShareId, u32)>,
     /// How often the retransmission interval was doubled.
     pub backoff: u8,
 }
@@ -158,14 +170,33 @@ impl Default for Delivery {
             queue: VecDeque::new(),
             queue_bytes: 0,
             queue_qos0: 0,
+            queue_expires_at: Millis::NEVER,
+            inflight_bytes: 0,
             cursors: VecDeque::new(),
             next_packet_id: 1,
+            share_subscription_ids: Vec::new(),
             backoff: 0,
         }
     }
 }
 
 impl Delivery {
+    /// The Subscription Identifier a message is sent with; 0 = none.
+    pub fn subscription_id(&self, via: Via) -> u32 {
+        match via.share_id() {
+            None => via.0,
+            Some(share) => self.share_subscription_ids.iter().find(|(own, _)| *own == share).map_or(0, |(_, id)| *id),
+        }
+    }
+
+    /// Sets the Subscription Identifier of a shared subscription; 0 = none.
+    pub fn set_share_subscription_id(&mut self, share: ShareId, subscription_id: u32) {
+        self.share_subscription_ids.retain(|(own, _)| *own != share);
+        if subscription_id != 0 {
+            self.share_subscription_ids.push((share, subscription_id));
+        }
+    }
+
     /// A packet id that no open exchange uses, or nothing if the oldest one stands in the way. [MQTT-2.3.1-4] (3.1.1)
     /// [MQTT-2.2.1-4] (5.0)
     pub fn next_packet_id(&mut self) -> Option<u16> {
@@ -193,18 +224,57 @@ impl Delivery {
             self.sent -= 1;
         }
         self.backoff = 0;
+        self.release_message(position);
         self.inflight.remove(position)
     }
 
+    /// Adds an exchange that begins on the present link.
+    pub fn begin(&mut self, entry: Inflight) {
+        self.inflight_bytes += entry.message.as_ref().map_or(0, Message::content_len) as u64;
+        self.inflight.push_back(entry);
+        self.sent += 1;
+    }
+
+    /// The message at `position` will not be sent again. [MQTT-4.3.3-6] (5.0)
+    pub fn release_message(&mut self, position: usize) {
+        if let Some(message) = self.inflight.get_mut(position).and_then(|entry| entry.message.take()) {
+            self.inflight_bytes -= message.content_len() as u64;
+        }
+    }
+
+    /// Takes the exchanges for which `is_taken` holds out of the in-flight list, of a session without link.
+    pub fn take_inflight(&mut self, mut is_taken: impl FnMut(&Inflight) -> bool) {
+        debug_assert_eq!(self.sent, 0);
+        self.inflight.retain(|entry| !is_taken(entry));
+        let messages = self.inflight.iter().filter_map(|entry| entry.message.as_ref());
+        self.inflight_bytes = messages.map(|message| message.content_len() as u64).sum();
+    }
+
+    /// Whether the window has room: fewer messages than `window`, and fewer bytes than `bytes_max` unless it is empty.
+    pub fn has_window(&self, window: u16, bytes_max: u64) -> bool {
+        self.inflight.len() < window as usize && (self.inflight_bytes < bytes_max || self.inflight.is_empty())
+    }
+
     pub fn push(&mut self, queued: Queued) {
-        self.queue_bytes += queued.message.content_len();
-        self.queue_qos0 += (queued.qos == QoS::AtMostOnce) as usize;
+        self.count(&queued);
         self.queue.push_back(queued);
+    }
+
+    /// Puts back what `pop` gave.
+    pub fn push_front(&mut self, queued: Queued) {
+        self.count(&queued);
+        self.queue.push_front(queued);
+    }
+
+    fn count(&mut self, queued: &Queued) {
+        self.queue_bytes += queued.message.content_len() as u64;
+        self.queue_qos0 += (queued.qos == QoS::AtMostOnce) as usize;
+        self.queue_expires_at = self.queue_expires_at.min(queued.message.expires_at());
     }
 
     pub fn pop(&mut self) -> Option<Queued> {
         let queued = self.queue.pop_front()?;
-        self.queue_bytes -= queued.message.content_len();
+        self.queue_bytes -= queued.message.content_len() as u64;
         self.queue_qos0 -= (queued.qos == QoS::AtMostOnce) as usize;
         if self.queue.is_empty() && self.queue.capacity() > 64 {
             self.queue = VecDeque::new();
@@ -215,17 +285,24 @@ impl Delivery {
     /// Drops queued messages for which `keep` is false; says how many.
     pub fn retain_queued(&mut self, mut keep: impl FnMut(&Queued) -> bool) -> usize {
         let before = self.queue.len();
-        let (mut bytes, mut qos0) = (0, 0);
+        let (mut bytes, mut qos0, mut expires_at) = (0, 0, Millis::NEVER);
         self.queue.retain(|queued| {
             let kept = keep(queued);
             if kept {
-                bytes += queued.message.content_len();
+                bytes += queued.message.content_len() as u64;
                 qos0 += (queued.qos == QoS::AtMostOnce) as usize;
+                expires_at = expires_at.min(queued.message.expires_at());
             }
             kept
         });
-        (self.queue_bytes, self.queue_qos0) = (bytes, qos0);
+        (self.queue_bytes, self.queue_qos0, self.queue_expires_at) = (bytes, qos0, expires_at);
         before - self.queue.len()
+    }
+
+    /// Gives back the memory of lists that are empty.
+    pub fn shrink(&mut self) {
+        self.inflight.shrink_to_fit();
+        self.queue.shrink_to_fit();
     }
 
     pub fn is_empty(&self) -> bool {
@@ -238,7 +315,7 @@ mod tests {
     use super::*;
 
     fn inflight(packet_id: u16) -> Inflight {
-        let via = Via::new(0, false);
+        let via = Via::subscription(0);
         Inflight { message: None, sent_at: Millis(0), via, packet_id, qos: QoS::AtLeastOnce, retain: false }
     }
 

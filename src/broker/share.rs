@@ -2,13 +2,12 @@
 
 use super::clients::Clients;
 use super::deliver::Route;
-use super::index::{Index, Share, Subscriber, SubscriptionKey};
+use super::index::{Share, ShareId, Subscriber, SubscriptionKey};
 use super::message::Message;
 use super::session::Via;
 use super::{Broker, NONE};
 use crate::codec::QoS;
 use crate::time::Millis;
-use crate::topic;
 
 impl Broker {
     /// A member of shares lost its link. What it was sent at QoS 1 and did not acknowledge, and what only waited for it, goes
@@ -17,37 +16,36 @@ impl Broker {
     pub(super) fn fail_over(&mut self, session_id: u32, is_ending: bool, now: Millis) {
         let Broker { clients, index, .. } = self;
         let session = &mut clients.sessions[session_id as usize];
-        let shared: Vec<_> = session.subscriptions.iter().copied().filter(SubscriptionKey::is_shared).collect();
-        if shared.is_empty() {
+        let shares: Vec<ShareId> = session.subscriptions.iter().filter_map(SubscriptionKey::share_id).collect();
+        if shares.is_empty() {
             return;
         }
         let Some(mut delivery) = session.delivery.take() else { return };
-        let share_of = |message: &Message, index: &Index| {
-            shared.iter().copied().find(|key| topic::matches(index.filter_text(key.filter), message.topic()))
-        };
         let mut left = Vec::new();
-        let mut is_left = |message: &Message, clients: &Clients, index: &mut Index| {
-            let Some(key) = share_of(message, index) else { return false };
-            let share = index.share_mut(key).filter(|share| clients.heir(share, session_id, is_ending).is_some());
-            if share.is_some() {
-                left.push((key, message.clone()));
+        let mut is_left = |via: Via, message: Option<&Message>| {
+            let (Some(share), Some(message)) = (via.share_id().filter(|share| shares.contains(share)), message) else {
+                return false;
+            };
+            if message.expires_at() <= now {
+                return false;
             }
-            share.is_some()
+            let has_heir = index.share_mut(share).is_some_and(|it| clients.heir(it, session_id, is_ending).is_some());
+            if has_heir {
+                left.push((share, message.clone()));
+            }
+            has_heir
         };
-        delivery.inflight.retain(|entry| {
-            let message = entry.message.as_ref().filter(|_| entry.via.is_shared() && entry.qos == QoS::AtLeastOnce);
-            !message.is_some_and(|message| is_left(message, clients, index))
-        });
-        delivery.retain_queued(|queued| !(queued.via.is_shared() && is_left(&queued.message, clients, index)));
+        delivery.take_inflight(|entry| entry.qos == QoS::AtLeastOnce && is_left(entry.via, entry.message.as_ref()));
+        delivery.retain_queued(|queued| !is_left(queued.via, Some(&queued.message)));
         clients.session_mut(session_id).delivery = Some(delivery);
-        for (key, message) in left {
-            let Some(share) = index.share_mut(key) else { continue };
+        for (id, message) in left {
+            let Some(share) = index.share_mut(id) else { continue };
             let Some(at) = clients.heir(share, session_id, is_ending) else { continue };
             share.turn = (at + 1) % share.members.len();
             let member = share.members[at];
             clients.layouts.forget();
             let mut route = Route::new(message.parts(), NONE);
-            clients.deliver(&mut route, &member, Via::new(member.subscription_id, true), now);
+            clients.deliver(&mut route, &member, Via::share(id), now);
         }
     }
 }
@@ -55,7 +53,7 @@ impl Broker {
 impl Clients {
     /// Hands the message to one member of a share: in turn, first to those who can take it at once, then to those who are
     /// connected, then to those who will be.
-    pub(super) fn deliver_to_share(&mut self, route: &mut Route, share: &mut Share, now: Millis) {
+    pub(super) fn deliver_to_share(&mut self, route: &mut Route, id: ShareId, share: &mut Share, now: Millis) {
         let count = share.members.len();
         let in_turn = || (0..count).map(|step| (share.turn + step) % count);
         let is_connected = |member: &Subscriber| self.sessions[member.session as usize].is_connected();
@@ -66,7 +64,7 @@ impl Clients {
         let Some(chosen) = chosen else { return };
         share.turn = (chosen + 1) % count;
         let member = share.members[chosen];
-        self.deliver(route, &member, Via::new(member.subscription_id, true), now);
+        self.deliver(route, &member, Via::share(id), now);
     }
 
     /// Whose turn it is to take what `leaving` leaves: somebody connected; failing that, and only if it never comes back,

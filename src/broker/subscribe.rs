@@ -59,16 +59,26 @@ impl Broker {
         if is_new {
             session.subscriptions.push(key);
         }
+        if let Some(share) = key.share_id()
+            && (subscription_id != 0 || session.delivery.is_some())
+        {
+            session.delivery_mut().set_share_subscription_id(share, subscription_id);
+        }
         let wants_retained = match options.retain_handling {
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => is_new,
             RetainHandling::DoNotSend => false,
         };
         // [MQTT-3.3.1-6] (3.1.1) [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] (5.0); shares get none.
-        if wants_retained && !key.is_shared() && self.retained.next_match(filter.filter, None).is_some() {
+        if wants_retained && key.share_id().is_none() && self.retained.len() > 0 {
             let cursors = &mut session.delivery_mut().cursors;
-            cursors.retain(|cursor| cursor.key != key);
-            cursors.push_back(Cursor { key, after: None });
+            if !is_new {
+                cursors.retain(|cursor| cursor.key != key);
+            }
+            cursors.push_back(Cursor { key, subscriber, after: None });
+        } else if !is_new && let Some(delivery) = session.delivery.as_deref_mut() {
+            let cursors = delivery.cursors.iter_mut().filter(|cursor| cursor.key == key);
+            cursors.for_each(|cursor| cursor.subscriber = subscriber);
         }
         match qos as u8 {
             0 => ReasonCode::Success,
@@ -102,6 +112,9 @@ impl Broker {
         session.subscriptions.swap_remove(at);
         if let Some(delivery) = session.delivery.as_deref_mut() {
             delivery.cursors.retain(|cursor| cursor.key != key);
+            if let Some(share) = key.share_id() {
+                delivery.set_share_subscription_id(share, 0);
+            }
         }
         self.index.unsubscribe(key, session_id);
         ReasonCode::Success

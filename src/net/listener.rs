@@ -20,6 +20,10 @@ use crate::os::{Holder, Reserve, port_holder};
 /// kernel lowers it to net.core.somaxconn.
 const BACKLOG: libc::c_int = 1024;
 
+/// Connections in a row that may fail before they are accepted. More is no accident: a sandbox that forbids accept fails the same
+/// way, for ever.
+const PASSED_OVER_MAX: u32 = 1000;
+
 /// How often another free port is tried when the one found for the first address is taken on the second.
 const FREE_PORT_ATTEMPTS: u32 = 8;
 
@@ -220,7 +224,7 @@ impl Listener {
 
     /// Takes the next waiting connection. Errors that concern that connection alone are passed over.
     pub fn accept(&self) -> Accept {
-        loop {
+        for _ in 0..PASSED_OVER_MAX {
             match self.socket.accept() {
                 Ok((stream, peer)) => return Accept::Peer(Transport::tcp(stream), peer),
                 Err(error) => match error.raw_os_error().unwrap_or(0) {
@@ -231,6 +235,7 @@ impl Listener {
                 },
             }
         }
+        Accept::Failed(io::Error::other("one connection after the other fails before it is accepted"))
     }
 
     /// Closes the next waiting connection at once, with the descriptor that `reserve` keeps back.

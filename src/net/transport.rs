@@ -4,10 +4,14 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+
+/// One write of a busy link: less would cost writes, more would only lie in the kernel.
+const UNSENT_MAX: libc::c_int = 128 << 10;
 
 #[derive(Debug)]
 pub enum Transport {
@@ -20,7 +24,27 @@ impl Transport {
     pub fn tcp(stream: TcpStream) -> Transport {
         // Fails only on a connection that is already dead, which the first read will tell.
         let _ = stream.set_nodelay(true);
-        Transport::Tcp(stream)
+        let transport = Transport::Tcp(stream);
+        transport.limit_unsent();
+        transport
+    }
+
+    /// Keeps the kernel from taking more than `UNSENT_MAX` bytes that the peer has no room for. What a slow reader takes is
+    /// then seen as it happens, not once in some megabytes; and memory for it is the broker's to limit.
+    fn limit_unsent(&self) {
+        let Transport::Tcp(stream) = self;
+        let limit: libc::c_int = UNSENT_MAX;
+        // SAFETY: the descriptor is open while `stream` lives, and the value is a c_int of the length that is passed. Failure
+        // means a kernel without the option, where things work as before.
+        unsafe {
+            libc::setsockopt(
+                stream.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_NOTSENT_LOWAT,
+                (&raw const limit).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
+        }
     }
 
     /// Reads what has arrived; 0 = the peer will send nothing more.

@@ -1,0 +1,69 @@
+//! What is sent when there is room: what waits in the queue, then the retained messages owed to new subscriptions. Those are
+//! looked up one by one, so a client that reads slowly costs no more memory than the last topic it got; and a bounded
+//! number of topics at a time, so that a filter that matches little does not hold up the loop.
+
+use super::link::Link;
+use super::retained::Found;
+use super::session::{Queued, Via};
+use super::{Broker, NONE};
+use crate::codec::QoS;
+use crate::time::Millis;
+
+/// Topics looked at for one client in one turn.
+const TOPICS_PER_TURN: u32 = 1000;
+
+impl Broker {
+    /// Sends what waits for the client, as far as there is room: first what must be sent again, then the queue, then
+    /// retained messages owed to new subscriptions.
+    pub(super) fn pump(&mut self, session: u32, now: Millis) {
+        self.clients.pump_queue(session, now);
+        let mut budget = TOPICS_PER_TURN;
+        while self.pump_retained(session, &mut budget, now) {
+            if budget == 0 {
+                let link = self.clients.sessions[session as usize].link;
+                self.let_go_on(link);
+                return;
+            }
+        }
+    }
+
+    /// Sends the next retained message that is owed; false if there is none, or no room.
+    fn pump_retained(&mut self, session_id: u32, budget: &mut u32, now: Millis) -> bool {
+        let Broker { clients, index, retained, .. } = self;
+        let bytes_max = clients.window_bytes_max();
+        let session = &mut clients.sessions[session_id as usize];
+        let Some(delivery) = session.delivery.as_deref_mut() else { return false };
+        if session.link == NONE || !delivery.queue.is_empty() {
+            return false;
+        }
+        let has_window = delivery.has_window(clients.links[session.link as usize].window, bytes_max);
+        let Some(cursor) = delivery.cursors.front_mut() else { return false };
+        if clients.links[session.link as usize].output.len() >= Link::OUTPUT_HIGH {
+            return false;
+        }
+        let filter = index.filter_text(cursor.key.filter);
+        let (message, publisher) = match retained.next_match(filter, cursor.after.as_deref(), budget) {
+            Found::Nothing => {
+                delivery.cursors.pop_front();
+                return true;
+            }
+            Found::NotYet(topic) => {
+                cursor.after = Some(topic.into());
+                return true;
+            }
+            Found::Match(message, publisher) => (message, publisher),
+        };
+        let subscriber = cursor.subscriber;
+        let qos = if clients.config.upgrade_outgoing_qos { subscriber.qos } else { message.qos().min(subscriber.qos) };
+        // [MQTT-3.8.3-3] [MQTT-3.3.2-5] (5.0)
+        let is_own = subscriber.no_local && publisher == Some(&*session.client_id);
+        let is_unwanted = is_own || message.expires_at() <= now;
+        if !is_unwanted && qos > QoS::AtMostOnce && !has_window {
+            return false;
+        }
+        cursor.after = Some(message.topic().into());
+        let message = message.clone();
+        let via = Via::subscription(subscriber.subscription_id);
+        is_unwanted || clients.send_message(session_id, Queued { message, via, qos, retain: true }, now)
+    }
+}
