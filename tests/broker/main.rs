@@ -1,0 +1,19 @@
+//! The core driven as a library, on a clock that stands still unless a test moves it: a file per chapter of the standard,
+//! and some for what no chapter says. A test is named after what it proves, with the ids of the numbered statements.
+
+mod harness;
+mod hello;
+mod script;
+
+mod connect;
+mod connect_format;
+mod keep_alive;
+mod ping_disconnect;
+mod publish;
+mod qos;
+mod retained;
+mod session;
+mod subscribe;
+mod topics;
+mod unsubscribe;
+mod will;
