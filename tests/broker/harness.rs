@@ -39,8 +39,8 @@ struct End {
     takes: usize,
     /// Bytes it still takes in this turn.
     room: usize,
-    /// Bytes the broker reads at a time.
-    cut: usize,
+    /// Writing to its socket fails.
+    is_broken: bool,
     /// Acknowledges at once.
     acknowledges: bool,
     received: Vec<u8>,
@@ -80,7 +80,7 @@ impl World {
             sent: VecDeque::new(),
             takes: usize::MAX,
             room: usize::MAX,
-            cut: READ_LEN,
+            is_broken: false,
             acknowledges: false,
             received: Vec::new(),
             inbox: VecDeque::new(),
@@ -115,6 +115,12 @@ impl World {
     pub fn send(&mut self, client: Client, bytes: &[u8]) {
         self.post(client, bytes);
         self.turn();
+    }
+
+    /// Sends raw bytes, whatever version they turn out to be of: the answers are thrown away.
+    pub fn send_unheard(&mut self, client: Client, bytes: &[u8]) {
+        self.send(client, bytes);
+        self.ends[client].inbox.clear();
     }
 
     /// Sends raw bytes that the broker does not get to see before the next turn.
@@ -237,15 +243,23 @@ impl World {
         self.turn();
     }
 
+    /// What the client sent arrives with the end of its stream behind it, in one turn.
+    pub fn deliver_and_hang_up(&mut self, client: Client) {
+        let (link, bytes) = (self.link(client), self.ends[client].sent.drain(..).collect::<Vec<u8>>());
+        self.broker.receive(link, &bytes, self.now);
+        self.broker.hang_up(link, HangUp::Closed, self.now);
+        self.turn();
+    }
+
     /// From now on the client takes `bytes` a turn: 0 takes nothing.
     pub fn takes(&mut self, client: Client, bytes: usize) {
         self.ends[client].takes = bytes;
         self.ends[client].room = bytes;
     }
 
-    /// From now on what the client sends reaches the broker `bytes` at a time.
-    pub fn cuts(&mut self, client: Client, bytes: usize) {
-        self.ends[client].cut = bytes;
+    /// From now on writing to the client's socket fails.
+    pub fn breaks(&mut self, client: Client) {
+        self.ends[client].is_broken = true;
     }
 
     /// From now on the client acknowledges what it gets.
@@ -256,6 +270,11 @@ impl World {
     /// Bytes the client sent that the broker did not take yet.
     pub fn unread(&self, client: Client) -> usize {
         self.ends[client].sent.len()
+    }
+
+    /// Whether output waits for the client, or the client's answers for the broker.
+    pub fn pending(&self, client: Client) -> bool {
+        !self.broker.output(self.link(client)).is_empty() || self.unread(client) > 0
     }
 
     /// The most output the broker ever held for the client.
@@ -316,7 +335,7 @@ impl World {
             if end.sent.is_empty() || !self.broker.wants_input(link) {
                 continue;
             }
-            let count = end.sent.len().min(end.cut);
+            let count = end.sent.len().min(READ_LEN);
             let bytes: Vec<u8> = end.sent.drain(..count).collect();
             self.broker.receive(link, &bytes, self.now);
             has_read = true;
@@ -330,6 +349,10 @@ impl World {
         self.broker.take_dirty(&mut dirty);
         for link in dirty {
             let end = self.ends.iter_mut().find(|end| end.link == Some(link)).expect("output for nobody");
+            if end.is_broken {
+                self.broker.hang_up(link, HangUp::Failed("Connection reset by peer".into()), self.now);
+                continue;
+            }
             let output = self.broker.output(link);
             end.output_max = end.output_max.max(output.len());
             let mut slices = [IoSlice::new(&[]); OutBuf::SLICES_MAX];

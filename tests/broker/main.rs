@@ -7,11 +7,18 @@ mod script;
 
 mod connect;
 mod connect_format;
+mod departures;
+mod flow;
 mod keep_alive;
+mod limits;
+mod malformed;
+mod ordering;
 mod ping_disconnect;
 mod publish;
 mod qos;
+mod quirks;
 mod retained;
+mod retransmission;
 mod session;
 mod subscribe;
 mod topics;
