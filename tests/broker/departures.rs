@@ -16,7 +16,6 @@ fn count(w: &mut World, client: Client) -> usize {
 }
 
 #[test]
-#[ignore = "src: resume() panics on a link that was freed"]
 fn a_publisher_whose_socket_fails_in_the_turn_it_may_go_on_is_forgotten() {
     let mut w = World::new();
     let (slow, p) = (w.client("slow"), w.client("p"));
@@ -36,7 +35,6 @@ fn a_publisher_whose_socket_fails_in_the_turn_it_may_go_on_is_forgotten() {
 }
 
 #[test]
-#[ignore = "src: a link is marked as paused after it was closed"]
 fn a_client_that_leaves_with_a_large_message_unsent_is_forgotten() {
     for last in ["DISCONNECT", "PUBLISH # x"] {
         let mut w = World::new();
@@ -69,7 +67,6 @@ fn large_messages_to_a_slow_client_that_reads_and_acknowledges_are_not_lost() {
 }
 
 #[test]
-#[ignore = "src: a client that has more than 256 kB to read is treated as if it did not read"]
 fn a_client_that_pings_while_it_reads_a_large_message_loses_nothing() {
     let mut w = World::new();
     let (p, s) = (w.client("p"), w.client("s"));
@@ -87,7 +84,6 @@ fn a_client_that_pings_while_it_reads_a_large_message_loses_nothing() {
 }
 
 #[test]
-#[ignore = "src: what a paused link sent before it hung up is thrown away"]
 fn what_a_waiting_publisher_sent_before_it_left_is_not_lost() {
     let mut w = World::new();
     let (p, slow) = (w.client("p"), w.client("slow"));
@@ -105,7 +101,6 @@ fn what_a_waiting_publisher_sent_before_it_left_is_not_lost() {
 }
 
 #[test]
-#[ignore = "src: what a paused link sent before it hung up is thrown away"]
 fn v311_mqtt_3_14_4_3_a_disconnect_behind_messages_that_had_to_wait_takes_the_will_back() {
     // MQTT-3.14.4-3 (5.0)
     for hello in BOTH {
@@ -187,7 +182,6 @@ fn a_subscriber_that_waits_itself_and_leaves_lets_its_publishers_go_on() {
 }
 
 #[test]
-#[ignore = "src: 0x10 is said although somebody subscribes"]
 fn v5_mqtt_3_4_2_1_a_message_a_full_queue_turned_away_is_not_told_to_have_no_subscribers() {
     let mut w = World::with(|config| config.max_queued_messages = 1);
     let (p, s) = (w.join(v5("p")), w.join(v5("s").stored()));

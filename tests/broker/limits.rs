@@ -103,7 +103,6 @@ fn v5_mqtt_3_1_2_27_without_a_maximum_the_broker_uses_no_alias() {
 }
 
 #[test]
-#[ignore = "src: a wildcard topic with an alias that is already set is published under the alias's topic"]
 fn v5_mqtt_3_3_2_2_wildcards_in_a_topic_name_close_also_with_a_known_alias() {
     let mut w = World::new();
     let (p, s) = (w.join(v5("p")), w.client("s"));
@@ -204,9 +203,9 @@ fn v5_mqtt_4_9_0_1_the_quota_is_set_anew_on_each_connection() {
 fn v5_mqtt_3_3_4_7_far_more_than_receive_maximum_is_told_0x93() {
     let mut w = World::new();
     let c = w.join(v5("c"));
-    (1..=60).for_each(|id| w.tell(c, &format!("PUBLISH q2 #{id} t x")));
-    assert_eq!(w.heard(c).matches("PUBREC").count(), 60);
-    w.tell(c, "PUBLISH q2 #61 t x");
+    (1..=1000).for_each(|id| w.tell(c, &format!("PUBLISH q2 #{id} t x")));
+    assert_eq!(w.heard(c).matches("PUBREC").count(), 1000);
+    w.tell(c, "PUBLISH q2 #1001 t x");
     assert_eq!(w.heard(c), "DISCONNECT 93, closed");
     assert_eq!(log_count("receive maximum exceeded"), 1);
 }
@@ -269,7 +268,6 @@ fn v5_mqtt_3_1_2_24_an_alias_does_not_lift_a_packet_over_the_maximum() {
 }
 
 #[test]
-#[ignore = "src: CONNACK, SUBACK and UNSUBACK are sent however long they are"]
 fn v5_mqtt_3_1_2_24_no_answer_is_larger_than_the_clients_maximum_packet_size() {
     let filters: String = (0..40).map(|number| format!(" f/{number}")).collect();
     let with_qos: String = (0..40).map(|number| format!(" f/{number} 0")).collect();

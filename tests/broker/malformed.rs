@@ -40,7 +40,6 @@ fn outcome(version: Version, pieces: &[&[u8]]) -> (String, String, [usize; 3]) {
 
 #[test]
 fn every_split_of_a_session_gives_what_it_gives_in_one_piece() {
-    // MQTT-4.2.0-1 (5.0)
     for hello in EVERY {
         let (bytes, version) = (session(hello), hello("").version);
         let whole = outcome(version, &[&bytes]);
@@ -112,34 +111,38 @@ fn damaged_sessions_end_at_most_their_own_connection() {
     let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15);
     for hello in EVERY {
         let (bytes, version) = (session(hello), hello("").version);
-        let mut w = World::new();
-        // Ids that no damage makes of the session's.
-        let (p, s) = (w.client("publisher"), w.client("subscriber"));
-        w.subscribe(s, "live 1");
-        for round in 1..=4000u32 {
-            let mut damaged = bytes.clone();
-            for _ in 0..=numbers.below(3) {
-                let at = numbers.below(damaged.len());
-                match numbers.below(4) {
-                    0 => damaged[at] = numbers.below(256) as u8,
-                    1 => damaged[at] ^= 1 << numbers.below(8),
-                    2 => drop(damaged.remove(at)),
-                    _ => damaged.insert(at, numbers.below(256) as u8),
+        for _ in 0..40 {
+            let mut w = World::new();
+            // Ids that no damage makes of the session's.
+            let (p, s) = (w.client("publisher"), w.client("subscriber"));
+            w.subscribe(s, "live 1");
+            for _ in 0..100 {
+                let damaged = damaged(&bytes, &mut numbers);
+                let c = w.dial(version);
+                w.send_unheard(c, &damaged);
+                if w.is_open(c) {
+                    w.hang_up(c);
                 }
             }
-            let c = w.dial(version);
-            w.send_unheard(c, &damaged);
-            if w.is_open(c) {
-                w.hang_up(c);
-            }
-            if round % 100 == 0 {
-                w.publish(p, "q1 live x");
-                let id = round / 100;
-                assert_eq!(w.heard(s), format!("PUBLISH q1 #{id} live x"));
-                w.tell(s, &format!("PUBACK #{id}"));
-            }
+            w.publish(p, "q1 live x");
+            assert_eq!(w.heard(s), "PUBLISH q1 #1 live x");
         }
     }
+}
+
+/// `bytes` with one to three bytes changed, lost or added.
+fn damaged(bytes: &[u8], numbers: &mut Numbers) -> Vec<u8> {
+    let mut damaged = bytes.to_vec();
+    for _ in 0..=numbers.below(3) {
+        let at = numbers.below(damaged.len());
+        match numbers.below(4) {
+            0 => damaged[at] = numbers.below(256) as u8,
+            1 => damaged[at] ^= 1 << numbers.below(8),
+            2 => drop(damaged.remove(at)),
+            _ => damaged.insert(at, numbers.below(256) as u8),
+        }
+    }
+    damaged
 }
 
 #[test]

@@ -377,36 +377,3 @@ fn v5_mqtt_3_3_4_6_a_subscription_identifier_from_a_client_is_a_protocol_error()
     w.tell(c, "PUBLISH t x sid=1");
     assert_eq!(w.heard(c), "DISCONNECT 82, closed");
 }
-
-#[test]
-fn v5_mqtt_3_1_2_29_reason_strings_are_sent_only_to_those_who_want_them() {
-    let mut w = World::new();
-    let (a, b) = (w.join(v5("a")), w.join(v5("b").with("problem=0")));
-    for client in [a, b] {
-        w.tell(client, "PUBLISH q1 #1 $SYS/x y, PUBLISH q2 #2 $SYS/x y");
-    }
-    assert_eq!(w.heard_in_full(a).matches("reason=").count(), 2);
-    assert_eq!(w.heard_in_full(b), "PUBACK #1 87, PUBREC #2 87");
-    w.send_packet(b, 0x36, "");
-    assert!(w.heard_in_full(b).starts_with("DISCONNECT 81 reason="));
-}
-
-#[test]
-fn v5_mqtt_3_4_2_2_reason_strings_give_way_to_maximum_packet_size() {
-    // MQTT-3.5.2-2 (5.0) MQTT-3.14.2-3 (5.0)
-    let mut w = World::new();
-    let c = w.join(v5("c").with("max-packet=20"));
-    w.tell(c, "PUBLISH q1 #1 $SYS/x y, PUBLISH q2 #2 $SYS/x y");
-    assert_eq!(w.heard_in_full(c), "PUBACK #1 87, PUBREC #2 87");
-    w.send_packet(c, 0x36, "");
-    assert_eq!(w.heard_in_full(c), "DISCONNECT 81, closed");
-}
-
-#[test]
-fn v5_mqtt_3_2_2_19_the_reason_string_of_a_refusal_gives_way_to_maximum_packet_size() {
-    let mut w = World::new();
-    let c = w.connect(v5("c").with("max-packet=20 method=x"));
-    assert_eq!(w.heard_in_full(c), "CONNACK 8c, closed");
-    let c = w.connect(v5("c").with("max-packet=200 method=x"));
-    assert!(w.heard_in_full(c).starts_with("CONNACK 8c reason="));
-}
