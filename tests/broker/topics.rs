@@ -59,13 +59,10 @@ fn v311_mqtt_4_7_2_1_wildcards_do_not_match_topics_that_begin_with_dollar() {
 
 #[test]
 fn v311_mqtt_4_7_3_1_names_and_filters_are_not_empty() {
-    for packet in ["PUBLISH '' x"] {
-        let mut w = World::new();
-        let c = w.client("c");
-        w.tell(c, packet);
-        assert_eq!(w.heard(c), "closed");
-    }
     let mut w = World::new();
+    let c = w.client("c");
+    w.tell(c, "PUBLISH '' x");
+    assert_eq!(w.heard(c), "closed");
     let c = w.client("c");
     w.send_packet(c, 0x82, "00 01 00 00 00");
     assert_eq!(w.heard(c), "closed");
