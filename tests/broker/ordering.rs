@@ -200,3 +200,25 @@ fn messages_of_all_qos_keep_their_order_within_each_qos() {
         assert_eq!(of_qos, (1..=3000).filter(|number| number % 3 == qos).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn v311_mqtt_4_6_0_6_qos_0_does_not_overtake_qos_0_that_waits_behind_a_full_window() {
+    // MQTT-4.6.0-5 (5.0)
+    for hello in BOTH {
+        let mut w = World::new();
+        let (p, s) = (w.client("p"), w.join(hello("s")));
+        w.subscribe(s, "t 1");
+        w.takes(s, 0);
+        w.publish(p, "t x*70000");
+        (0..25).for_each(|number| w.publish(p, &format!("q1 t one-{number}")));
+        w.publish(p, "t old");
+        w.takes(s, usize::MAX);
+        w.turn();
+        assert_eq!(w.heard(s).matches("PUBLISH q1").count(), 20);
+        w.publish(p, "t new");
+        assert_eq!(w.heard(s), "");
+        w.acknowledges(s);
+        (1..=20).for_each(|id| w.tell(s, &format!("PUBACK #{id}")));
+        assert!(w.heard(s).ends_with("one-24, PUBLISH t old, PUBLISH t new"));
+    }
+}
