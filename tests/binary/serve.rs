@@ -36,6 +36,7 @@ fn ticks(pid: u32) -> u64 {
 
 #[test]
 fn versions_talk_to_each_other_at_every_qos() {
+    // TCP: MQTT-7.1.1-1 (3.1.1) MQTT-4.2.0-1 (5.0)
     let (_midge, port) = start(&[]);
     let versions = [Version::V31, Version::V311, Version::V5];
     for (at, version) in versions.into_iter().enumerate() {

@@ -1,0 +1,473 @@
+//! A small world around the core: a broker, a clock that only tests move, and clients at the other ends of perfect
+//! sockets. `World::turn` does what the server's loop does, in its order, until nothing is left to do, and sweeps the core's
+//! invariants. Clients speak through `tell` and are heard through `heard`, in the words of `script`.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Once;
+
+use midge::broker::{Broker, HangUp, LinkId, Peer};
+use midge::buffer::OutBuf;
+use midge::codec::{self, Direction, Packet, QoS, Split, Version};
+use midge::config::Config;
+use midge::time::Millis;
+
+use crate::hello::{Hello, v311};
+use crate::script::{self, Detail};
+
+/// One read of the server's loop.
+const READ_LEN: usize = 64 << 10;
+
+/// Number of a client in its world.
+pub type Client = usize;
+
+pub struct World {
+    pub broker: Broker,
+    pub now: Millis,
+    ends: Vec<End>,
+}
+
+/// The client's end of a connection.
+struct End {
+    /// Nothing once the broker closed the connection.
+    link: Option<LinkId>,
+    version: Version,
+    /// Sent, but not read by the broker yet.
+    sent: VecDeque<u8>,
+    /// Bytes the client takes in a turn.
+    takes: usize,
+    /// Bytes it still takes in this turn.
+    room: usize,
+    /// Writing to its socket fails.
+    is_broken: bool,
+    /// Acknowledges at once.
+    acknowledges: bool,
+    received: Vec<u8>,
+    /// Whole packets that nobody looked at yet.
+    inbox: VecDeque<Vec<u8>>,
+    is_end_told: bool,
+    /// The most output the broker ever held for it.
+    output_max: usize,
+    next_packet_id: u16,
+}
+
+impl World {
+    /// With the default configuration.
+    pub fn new() -> World {
+        World::with(|_| ())
+    }
+
+    pub fn with(change: impl FnOnce(&mut Config)) -> World {
+        capture_log();
+        let mut config = Config::default();
+        change(&mut config);
+        // Not 0, so that a time nobody set shows.
+        World { broker: Broker::new(config, 0x5EED), now: Millis(1_000_000), ends: Vec::new() }
+    }
+
+    /// A connection on which nothing was said yet; what the broker says is read as `version`.
+    pub fn dial(&mut self, version: Version) -> Client {
+        self.dial_as(version, true)
+    }
+
+    pub fn dial_as(&mut self, version: Version, allow_anonymous: bool) -> Client {
+        let peer = Peer::Ip(([192, 0, 2, 7], 40_000 + self.ends.len() as u16).into());
+        let link = self.broker.open(peer, allow_anonymous, self.now);
+        self.ends.push(End {
+            link: Some(link),
+            version,
+            sent: VecDeque::new(),
+            takes: usize::MAX,
+            room: usize::MAX,
+            is_broken: false,
+            acknowledges: false,
+            received: Vec::new(),
+            inbox: VecDeque::new(),
+            is_end_told: false,
+            output_max: 0,
+            next_packet_id: 1,
+        });
+        self.ends.len() - 1
+    }
+
+    /// Dials and sends CONNECT, however that is answered.
+    pub fn connect(&mut self, hello: Hello) -> Client {
+        let client = self.dial(hello.version);
+        self.send(client, &hello.bytes());
+        client
+    }
+
+    /// Connects and is let in; what follows CONNACK is left to be heard.
+    pub fn join(&mut self, hello: Hello) -> Client {
+        let client = self.connect(hello);
+        let answer = self.hear_one(client).unwrap_or_default();
+        assert!(answer.starts_with("CONNACK 00"), "not let in: {answer}");
+        client
+    }
+
+    /// A plain 3.1.1 client.
+    pub fn client(&mut self, client_id: &str) -> Client {
+        self.join(v311(client_id))
+    }
+
+    /// Sends raw bytes.
+    pub fn send(&mut self, client: Client, bytes: &[u8]) {
+        self.post(client, bytes);
+        self.turn();
+    }
+
+    /// Sends raw bytes, whatever version they turn out to be of: the answers are thrown away.
+    pub fn send_unheard(&mut self, client: Client, bytes: &[u8]) {
+        self.send(client, bytes);
+        self.ends[client].inbox.clear();
+    }
+
+    /// Sends raw bytes that the broker does not get to see before the next turn.
+    pub fn post(&mut self, client: Client, bytes: &[u8]) {
+        self.ends[client].sent.extend(bytes);
+    }
+
+    /// Sends bytes in hex; `"text"` stands for itself.
+    pub fn send_hex(&mut self, client: Client, hex: &str) {
+        self.send(client, &unhex(hex));
+    }
+
+    /// Sends one packet: its first byte, and its body in hex.
+    pub fn send_packet(&mut self, client: Client, first_byte: u8, body: &str) {
+        self.send(client, &packet(first_byte, &unhex(body)));
+    }
+
+    /// Sends packets in the words of `script`.
+    pub fn tell(&mut self, client: Client, script: &str) {
+        let bytes = script::encode(script, self.ends[client].version);
+        self.send(client, &bytes);
+    }
+
+    /// Subscribes (`a/+ 1 b 0 nl`) and is granted what it asked for; all but SUBACK is left to be heard.
+    pub fn subscribe(&mut self, client: Client, filters: &str) {
+        let id = self.next_packet_id(client);
+        self.tell(client, &format!("SUBSCRIBE #{id} {filters}"));
+        let answer = self.hear_answer(client, &format!("SUBACK #{id} "));
+        let codes = answer.split_whitespace().skip(2);
+        assert!(codes.into_iter().all(|code| matches!(code, "00" | "01" | "02")), "refused: {answer}");
+    }
+
+    /// Publishes (`q1 retain TOPIC PAYLOAD`) and goes through the acknowledgements of its QoS.
+    pub fn publish(&mut self, client: Client, words: &str) {
+        let id = self.next_packet_id(client);
+        match words.split_whitespace().find(|word| matches!(*word, "q1" | "q2")) {
+            None => self.tell(client, &format!("PUBLISH {words}")),
+            Some("q1") => {
+                self.tell(client, &format!("PUBLISH #{id} {words}"));
+                self.hear_answer(client, &format!("PUBACK #{id}"));
+            }
+            Some(_) => {
+                self.tell(client, &format!("PUBLISH #{id} {words}"));
+                self.hear_answer(client, &format!("PUBREC #{id}"));
+                self.tell(client, &format!("PUBREL #{id}"));
+                self.hear_answer(client, &format!("PUBCOMP #{id}"));
+            }
+        }
+    }
+
+    /// Takes the packet that begins with `text` out of what the client got.
+    fn hear_answer(&mut self, client: Client, text: &str) -> String {
+        let texts = self.ends[client].inbox.iter().map(|frame| self.text(client, frame));
+        let found = texts.enumerate().find(|(_, answer)| answer.starts_with(text));
+        let (at, answer) = found.unwrap_or_else(|| panic!("no {text}"));
+        self.ends[client].inbox.remove(at);
+        answer
+    }
+
+    /// Packet ids the client itself gives out.
+    pub fn next_packet_id(&mut self, client: Client) -> u16 {
+        let next = &mut self.ends[client].next_packet_id;
+        std::mem::replace(next, next.checked_add(1).unwrap_or(1))
+    }
+
+    /// Everything the client got since it was last asked, `closed` at the end if the broker closed the connection.
+    pub fn heard(&mut self, client: Client) -> String {
+        let mut texts: Vec<String> = std::iter::from_fn(|| self.hear_one(client)).collect();
+        let end = &mut self.ends[client];
+        if end.link.is_none() && !std::mem::replace(&mut end.is_end_told, true) {
+            texts.push("closed".to_string());
+        }
+        texts.join(", ")
+    }
+
+    /// As `heard`, with all properties.
+    pub fn heard_in_full(&mut self, client: Client) -> String {
+        let frames: Vec<Vec<u8>> = self.ends[client].inbox.drain(..).collect();
+        let mut texts = frames.iter().map(|frame| self.full_text(client, frame)).collect::<Vec<_>>();
+        if self.ends[client].link.is_none() {
+            texts.push("closed".to_string());
+        }
+        texts.join(", ")
+    }
+
+    /// The next packet the client got.
+    pub fn hear_one(&mut self, client: Client) -> Option<String> {
+        let frame = self.ends[client].inbox.pop_front()?;
+        Some(self.text(client, &frame))
+    }
+
+    /// The bytes of the packets the client got since it was last asked.
+    pub fn heard_bytes(&mut self, client: Client) -> Vec<Vec<u8>> {
+        self.ends[client].inbox.drain(..).collect()
+    }
+
+    fn text(&self, client: Client, frame: &[u8]) -> String {
+        let version = self.ends[client].version;
+        script::show(&decode(frame, version), version, Detail::Brief)
+    }
+
+    fn full_text(&self, client: Client, frame: &[u8]) -> String {
+        let version = self.ends[client].version;
+        script::show(&decode(frame, version), version, Detail::Full)
+    }
+
+    pub fn is_open(&self, client: Client) -> bool {
+        self.ends[client].link.is_some()
+    }
+
+    pub fn link(&self, client: Client) -> LinkId {
+        self.ends[client].link.expect("the connection is closed")
+    }
+
+    /// The client's socket is gone without a word.
+    pub fn hang_up(&mut self, client: Client) {
+        self.ends[client].sent.clear();
+        let link = self.link(client);
+        self.broker.hang_up(link, HangUp::Closed, self.now);
+        self.turn();
+    }
+
+    /// What the client sent arrives with the end of its stream behind it, in one turn.
+    pub fn deliver_and_hang_up(&mut self, client: Client) {
+        let (link, bytes) = (self.link(client), self.ends[client].sent.drain(..).collect::<Vec<u8>>());
+        self.broker.receive(link, &bytes, self.now);
+        self.broker.hang_up(link, HangUp::Closed, self.now);
+        self.turn();
+    }
+
+    /// From now on the client takes `bytes` a turn: 0 takes nothing.
+    pub fn takes(&mut self, client: Client, bytes: usize) {
+        self.ends[client].takes = bytes;
+        self.ends[client].room = bytes;
+    }
+
+    /// From now on writing to the client's socket fails.
+    pub fn breaks(&mut self, client: Client) {
+        self.ends[client].is_broken = true;
+    }
+
+    /// From now on the client acknowledges what it gets.
+    pub fn acknowledges(&mut self, client: Client) {
+        self.ends[client].acknowledges = true;
+    }
+
+    /// Bytes the client sent that the broker did not take yet.
+    pub fn unread(&self, client: Client) -> usize {
+        self.ends[client].sent.len()
+    }
+
+    /// Whether output waits for the client, or the client's answers for the broker.
+    pub fn pending(&self, client: Client) -> bool {
+        !self.broker.output(self.link(client)).is_empty() || self.unread(client) > 0
+    }
+
+    /// The most output the broker ever held for the client.
+    pub fn output_max(&self, client: Client) -> usize {
+        self.ends[client].output_max
+    }
+
+    /// Lets time pass, turn by turn at the broker's deadlines.
+    pub fn advance(&mut self, ms: u64) {
+        let end = self.now + Millis(ms);
+        let mut turns = 0;
+        while let Some(deadline) = self.broker.next_deadline()
+            && deadline <= end
+        {
+            self.now = self.now.max(deadline);
+            self.turn();
+            turns += 1;
+            assert!(turns < 1_000_000, "the broker's deadlines do not pass");
+        }
+        self.now = end;
+        self.turn();
+    }
+
+    pub fn advance_s(&mut self, seconds: u64) {
+        self.advance(seconds * 1000);
+    }
+
+    /// What the server's loop does with what is ready, until nothing is left to do.
+    pub fn turn(&mut self) {
+        for end in &mut self.ends {
+            end.room = end.takes;
+            if let Some(link) = end.link {
+                self.broker.mark_unwritten(link);
+            }
+        }
+        let mut rounds = 0;
+        loop {
+            let has_read = self.read();
+            self.broker.tick(self.now);
+            self.broker.resume(&mut Vec::new(), self.now);
+            self.broker.check_invariants();
+            self.write();
+            self.reap();
+            rounds += 1;
+            assert!(rounds < 1_000_000, "the broker always has work");
+            if !has_read && !self.broker.has_work() {
+                break;
+            }
+        }
+        self.broker.check_invariants();
+    }
+
+    /// One read of each socket that has something and may be read.
+    fn read(&mut self) -> bool {
+        let mut has_read = false;
+        for end in &mut self.ends {
+            let Some(link) = end.link else { continue };
+            if end.sent.is_empty() || !self.broker.wants_input(link) {
+                continue;
+            }
+            let count = end.sent.len().min(READ_LEN);
+            let bytes: Vec<u8> = end.sent.drain(..count).collect();
+            self.broker.receive(link, &bytes, self.now);
+            has_read = true;
+        }
+        has_read
+    }
+
+    /// One write of each link with output.
+    fn write(&mut self) {
+        let mut dirty = Vec::new();
+        self.broker.take_dirty(&mut dirty);
+        for link in dirty {
+            let end = self.ends.iter_mut().find(|end| end.link == Some(link)).expect("output for nobody");
+            if end.is_broken {
+                self.broker.hang_up(link, HangUp::Failed("Connection reset by peer".into()), self.now);
+                continue;
+            }
+            let output = self.broker.output(link);
+            end.output_max = end.output_max.max(output.len());
+            let mut slices = [IoSlice::new(&[]); OutBuf::SLICES_MAX];
+            let count = output.slices(&mut slices);
+            let mut taken = 0;
+            for slice in &slices[..count] {
+                let part = slice.len().min(end.room);
+                end.received.extend_from_slice(&slice[..part]);
+                end.room -= part;
+                taken += part;
+            }
+            end.sort();
+            self.broker.wrote(link, taken, self.now);
+            if end.room > 0 {
+                self.broker.mark_unwritten(link);
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        let mut closing = Vec::new();
+        self.broker.take_closing(&mut closing);
+        for link in closing {
+            self.broker.reap(link);
+            let end = self.ends.iter_mut().find(|end| end.link == Some(link)).expect("nobody has this link");
+            end.link = None;
+            end.sent.clear();
+        }
+    }
+}
+
+impl End {
+    /// Takes whole packets out of what was received, and acknowledges them if it does that.
+    fn sort(&mut self) {
+        let mut at = 0;
+        while let Split::Frame { len, .. } = codec::split_frame(&self.received[at..], 0).expect("the broker's framing")
+        {
+            let frame = self.received[at..at + len].to_vec();
+            at += len;
+            if self.acknowledges {
+                let answer = match decode(&frame, self.version) {
+                    Packet::Publish(publish) if publish.qos == QoS::AtLeastOnce => Some(("PUBACK", publish.packet_id)),
+                    Packet::Publish(publish) if publish.qos == QoS::ExactlyOnce => Some(("PUBREC", publish.packet_id)),
+                    Packet::PubRel(ack) => Some(("PUBCOMP", ack.packet_id)),
+                    _ => None,
+                };
+                if let Some((kind, id)) = answer {
+                    self.sent.extend(script::encode(&format!("{kind} #{id}"), self.version));
+                }
+            }
+            self.inbox.push_back(frame);
+        }
+        self.received.drain(..at);
+    }
+}
+
+/// A whole packet of the broker.
+pub fn decode(frame: &[u8], version: Version) -> Packet<'_> {
+    let Ok(Split::Frame { body, len }) = codec::split_frame(frame, 0) else { panic!("no whole packet") };
+    assert_eq!(len, frame.len());
+    codec::decode(frame[0], &frame[body..], version, Direction::ToClient)
+        .unwrap_or_else(|error| panic!("the broker sent {frame:02x?}: {error}"))
+}
+
+/// A packet with the right Remaining Length.
+pub fn packet(first_byte: u8, body: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut rest) = (vec![first_byte], body.len());
+    while rest >= 128 {
+        bytes.push(rest as u8 | 128);
+        rest /= 128;
+    }
+    bytes.push(rest as u8);
+    [&bytes, body].concat()
+}
+
+/// Bytes from hex; `"text"` stands for itself.
+pub fn unhex(hex: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (at, part) in hex.split('"').enumerate() {
+        match at % 2 {
+            0 => bytes.extend(part.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap())),
+            _ => bytes.extend_from_slice(part.as_bytes()),
+        }
+    }
+    bytes
+}
+
+thread_local! {
+    static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Capture;
+
+impl log::Log for Capture {
+    fn enabled(&self, _: &log::Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record) {
+        LOG.with_borrow_mut(|lines| lines.push(format!("{}: {}", record.level(), record.args())));
+    }
+
+    fn flush(&self) {}
+}
+
+fn capture_log() {
+    static SET: Once = Once::new();
+    SET.call_once(|| {
+        log::set_logger(&Capture).expect("one logger");
+        log::set_max_level(log::LevelFilter::Info);
+    });
+    LOG.with_borrow_mut(Vec::clear);
+}
+
+/// How many lines of this world's log contain `text`.
+pub fn log_count(text: &str) -> usize {
+    LOG.with_borrow(|lines| lines.iter().filter(|line| line.contains(text)).count())
+}

@@ -1,0 +1,29 @@
+//! The core driven as a library, on a clock that stands still unless a test moves it: a file per chapter of the standard,
+//! and some for what no chapter says. A test is named after what it proves, with the ids of the numbered statements.
+
+mod harness;
+mod hello;
+mod script;
+
+mod connect;
+mod connect_format;
+mod departures;
+mod flow;
+mod keep_alive;
+mod limits;
+mod malformed;
+mod ordering;
+mod ping_disconnect;
+mod publish;
+mod qos;
+mod queue;
+mod quirks;
+mod reasons;
+mod retained;
+mod retransmission;
+mod session;
+mod share;
+mod subscribe;
+mod topics;
+mod unsubscribe;
+mod will;

@@ -1,0 +1,74 @@
+//! Reason strings of 5.0: who gets them, and when they are left out.
+
+use crate::harness::World;
+use crate::hello::v5;
+
+/// Packets that are answered with an error, and the beginning of the answer.
+fn refused() -> Vec<(String, &'static str)> {
+    vec![
+        ("PUBLISH q1 #1 $SYS/x y".to_string(), "PUBACK #1 87"),
+        ("PUBLISH q2 #2 $SYS/x y".to_string(), "PUBREC #2 87"),
+        ("PUBREC #3".to_string(), "PUBREL #3 92"),
+        ("PUBREL #4".to_string(), "PUBCOMP #4 92"),
+        (format!("SUBSCRIBE #5 {}x 0", "a/".repeat(201)), "SUBACK #5 8f"),
+        ("UNSUBSCRIBE #6 a#".to_string(), "UNSUBACK #6 8f"),
+    ]
+}
+
+#[test]
+fn v5_mqtt_3_1_2_29_reason_strings_are_sent_only_to_those_who_want_them() {
+    for (packet, answer) in refused() {
+        for (with, is_told) in [("", true), ("problem=1", true), ("problem=0", false)] {
+            let mut w = World::new();
+            let c = w.join(v5("c").with(with));
+            w.tell(c, &packet);
+            let heard = w.heard_in_full(c);
+            assert!(heard.starts_with(answer) && heard.contains("reason=") == is_told, "{heard}");
+        }
+    }
+    // DISCONNECT may always say why.
+    let mut w = World::new();
+    let c = w.join(v5("c").with("problem=0"));
+    w.send_packet(c, 0x36, "");
+    assert!(w.heard_in_full(c).starts_with("DISCONNECT 81 reason="));
+}
+
+#[test]
+fn v5_mqtt_3_4_2_2_reason_strings_give_way_to_maximum_packet_size() {
+    // MQTT-3.5.2-2 (5.0) MQTT-3.6.2-2 (5.0) MQTT-3.7.2-2 (5.0) MQTT-3.9.2-1 (5.0) MQTT-3.11.2-1 (5.0)
+    for (packet, answer) in refused() {
+        let mut told = Vec::new();
+        for maximum in 15..200usize {
+            let mut w = World::new();
+            let c = w.join(v5("c").with(&format!("max-packet={maximum}")));
+            w.tell(c, &packet);
+            let frames = w.heard_bytes(c);
+            assert!(frames.len() == 1 && frames[0].len() <= maximum && w.is_open(c), "{answer} {maximum}");
+            told.push(frames[0].len() > 15);
+        }
+        assert!(!told[0] && told.is_sorted() && told[184], "{answer}");
+    }
+}
+
+#[test]
+fn v5_mqtt_3_14_2_3_the_reason_string_of_disconnect_gives_way_to_maximum_packet_size() {
+    let mut told = Vec::new();
+    for maximum in 15..200usize {
+        let mut w = World::new();
+        let c = w.join(v5("c").with(&format!("max-packet={maximum}")));
+        w.send_packet(c, 0x36, "");
+        let frames = w.heard_bytes(c);
+        assert!(frames.len() == 1 && frames[0].len() <= maximum && frames[0][2] == 0x81, "{maximum}");
+        told.push(frames[0].len() > 15);
+    }
+    assert!(!told[0] && told.is_sorted() && told[184]);
+}
+
+#[test]
+fn v5_mqtt_3_2_2_19_the_reason_string_of_a_refusal_gives_way_to_maximum_packet_size() {
+    let mut w = World::new();
+    let c = w.connect(v5("c").with("max-packet=20 method=x"));
+    assert_eq!(w.heard_in_full(c), "CONNACK 8c, closed");
+    let c = w.connect(v5("c").with("max-packet=200 method=x"));
+    assert!(w.heard_in_full(c).starts_with("CONNACK 8c reason="));
+}
