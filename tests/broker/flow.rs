@@ -64,7 +64,7 @@ fn a_subscriber_that_takes_nothing_is_given_up_after_the_stall_timeout() {
     assert_eq!(w.unread(p), 0);
     assert_eq!(numbers(&mut w, alive), (0..20_000).collect::<Vec<_>>());
     assert!(w.broker.stats().messages_dropped > 10_000);
-    assert_eq!(log_count("Client dead [192.0.2.7:40001] has taken nothing for 1000 ms"), 1);
+    assert_eq!(log_count("Client dead [192.0.2.7:40001] has taken next to nothing for 1000 ms"), 1);
     assert_eq!(log_count("Outgoing messages are being dropped for client dead"), 1);
     // What it did get is complete from the beginning, and it is heard again.
     w.takes(dead, usize::MAX);

@@ -314,13 +314,14 @@ impl World {
         loop {
             let has_read = self.read();
             self.broker.tick(self.now);
-            self.broker.resume(&mut Vec::new(), self.now);
+            let mut readable = Vec::new();
+            self.broker.resume(&mut readable, self.now);
             self.broker.check_invariants();
             self.write();
             self.reap();
             rounds += 1;
             assert!(rounds < 1_000_000, "the broker always has work");
-            if !has_read && !self.broker.has_work() {
+            if !has_read && readable.is_empty() && !self.broker.has_work() {
                 break;
             }
         }

@@ -163,7 +163,6 @@ fn what_a_member_that_will_not_come_back_had_waiting_goes_to_one_that_may() {
 }
 
 #[test]
-#[ignore = "src: fail_over hands on what expired while it waited"]
 fn v5_mqtt_3_3_2_5_a_message_that_expired_is_not_handed_on() {
     let mut w = World::new();
     let (p, m0, m1) = (w.join(v5("p")), w.join(v5("m0").stored().with("receive-max=1")), w.join(v5("m1").stored()));
@@ -178,7 +177,6 @@ fn v5_mqtt_3_3_2_5_a_message_that_expired_is_not_handed_on() {
 }
 
 #[test]
-#[ignore = "src: fail_over does not know by which share a message came"]
 fn what_a_member_of_two_shares_leaves_goes_to_each_of_them() {
     let mut w = World::new();
     let (p, both, g, h) = (w.client("p"), w.join(v5("both")), w.join(v5("g")), w.join(v5("h")));
