@@ -164,6 +164,7 @@ impl Clients {
             let mut properties = crate::codec::PropertiesBuf::default();
             ids.iter().for_each(|&id| properties.push(Property::SubscriptionIdentifier(id)));
             let properties = [properties.as_properties().as_bytes(), route.parts.properties].concat();
+            merged.subscription_id = 0;
             let mut own = Route::new(MessageParts { properties: &properties, ..route.parts }, route.publisher);
             let layouts = std::mem::take(&mut self.layouts);
             self.deliver(&mut own, &merged, Via::subscription(0), now);

@@ -20,6 +20,10 @@ impl Broker {
     pub(super) fn took(&mut self, id: LinkId, count: usize, now: Millis) {
         let link = &mut self.clients.links[id as usize];
         link.taken = link.taken.saturating_add(count);
+        if link.paused == Paused::ForOwnOutput {
+            // All that can be heard of it now is that it reads.
+            link.last_received = now;
+        }
         if link.taken >= PROGRESS_BYTES {
             self.clients.note_progress(id, now);
         }

@@ -202,8 +202,9 @@ impl Broker {
     /// Handles the input a link holds, and looks for more retained messages it is owed.
     fn go_on(&mut self, id: LinkId, now: Millis) {
         let link = &mut self.clients.links[id as usize];
+        // What it sent while it was not listened to may still be in its socket: keep-alive begins anew.
+        link.last_received = now;
         if !link.input.is_empty() {
-            link.last_received = now;
             self.process_input(id, now);
         }
         let link = &self.clients.links[id as usize];

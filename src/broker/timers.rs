@@ -71,9 +71,10 @@ impl Broker {
             State::Connected => {
                 // A client that is not listened to cannot be blamed for silence; one that does not read can.
                 let heard = match link.paused {
+                    _ if link.is_resumed => now,
                     Paused::No => link.last_received,
                     Paused::ForSubscriber(_) => now,
-                    Paused::ForOwnOutput => link.last_received.max(link.last_progress),
+                    Paused::ForOwnOutput => link.last_received,
                 };
                 let deadline = heard + Millis(link.keep_alive_ms.into());
                 match deadline > now {
