@@ -24,6 +24,9 @@ const SHARE_MIN: usize = 4096;
 /// unread: more than one read-ahead buffer holds of them.
 const UNHEARD_ALLOWANCE: u32 = 16;
 
+/// How many times the messages may be queued for a client that reads when their publisher cannot wait: a will.
+const UNPAUSABLE_ALLOWANCE: u32 = 2;
+
 /// What a Topic Alias adds at most: the property, and a longer length of properties and packet.
 const ALIAS_LEN: usize = 3 + 2;
 
@@ -214,9 +217,14 @@ impl Clients {
         // publisher cannot wait.
         let live = self.links.get(link as usize).filter(|link| !link.is_stalled);
         let is_unheard = live.is_some_and(|link| link.is_unheard || link.is_deaf());
-        let is_waited_for = live.is_some() && !is_unheard && route.publisher != NONE;
-        let allowance = if is_unheard { UNHEARD_ALLOWANCE } else { 1 };
-        if !is_waited_for && !self.make_room(session_id, message.content_len(), allowance, now) {
+        let is_live = live.is_some() && !is_unheard;
+        let has_room = match (is_live, route.publisher) {
+            (true, NONE) => !self.is_full(session_id, message.content_len(), UNPAUSABLE_ALLOWANCE),
+            (true, _) => true,
+            (false, _) if is_unheard => self.make_room(session_id, message.content_len(), UNHEARD_ALLOWANCE, now),
+            (false, _) => self.make_room(session_id, message.content_len(), 1, now),
+        };
+        if !has_room {
             route.is_refused = true;
             self.count_drop(session_id, route.parts.topic, 1);
             return;
@@ -224,38 +232,39 @@ impl Clients {
         let config = &self.config;
         let delivery = self.sessions[session_id as usize].delivery_mut();
         delivery.push(Queued { message, via, qos, retain });
-        if is_waited_for && is_high(delivery, config.max_queued_messages, config.max_queued_bytes) {
+        if is_live && is_high(delivery, config.max_queued_messages, config.max_queued_bytes) {
             route.wait_for = link;
         }
     }
 
+    /// Whether a message of this size is too much for the client's queue, with `allowance` times the messages allowed.
+    fn is_full(&self, session_id: u32, len: usize, allowance: u32) -> bool {
+        let messages_max = self.config.max_queued_messages.saturating_mul(allowance);
+        let bytes_max = u64::from(self.config.max_queued_bytes);
+        self.sessions[session_id as usize].delivery.as_deref().is_some_and(|delivery| {
+            messages_max != 0 && delivery.queue.len() >= messages_max as usize
+                || bytes_max != 0 && !delivery.queue.is_empty() && delivery.queue_bytes + len as u64 > bytes_max
+        })
+    }
+
     /// Makes room in a full queue as the policy says; false if the new message must go.
     fn make_room(&mut self, session_id: u32, len: usize, allowance: u32, now: Millis) -> bool {
-        let messages_max = self.config.max_queued_messages.saturating_mul(allowance);
-        let bytes_max = self.config.max_queued_bytes;
-        let is_full = |delivery: &Delivery| {
-            messages_max != 0 && delivery.queue.len() >= messages_max as usize
-                || bytes_max != 0 && !delivery.queue.is_empty() && delivery.queue_bytes + len as u64 > bytes_max.into()
-        };
-        let Some(delivery) = self.sessions[session_id as usize].delivery.as_deref_mut() else { return true };
-        if !is_full(delivery) {
+        if !self.is_full(session_id, len, allowance) {
             return true;
         }
+        let delivery = self.sessions[session_id as usize].delivery_mut();
         if delivery.queue_expires_at <= now {
             let expired = delivery.retain_queued(|queued| queued.message.expires_at() > now);
             self.stats.messages_expired += expired as u64;
         }
-        loop {
-            let Some(delivery) = self.sessions[session_id as usize].delivery.as_deref_mut() else { return true };
-            if !is_full(delivery) {
-                return true;
-            }
+        while self.is_full(session_id, len, allowance) {
             if self.config.queue_policy != QueuePolicy::DropOldest {
                 return false;
             }
-            let Some(oldest) = delivery.pop() else { return true };
+            let Some(oldest) = self.sessions[session_id as usize].delivery_mut().pop() else { return true };
             self.count_drop(session_id, oldest.message.topic(), 1);
         }
+        true
     }
 
     pub(super) fn count_drop(&mut self, session: u32, topic: &str, count: u32) {

@@ -21,8 +21,20 @@ const ROOT: u32 = 0;
 /// A filter somebody subscribes to.
 pub type FilterId = u32;
 
-/// The members of one `$share/NAME/FILTER`.
+/// One `$share/NAME/FILTER`: its place among the shares, and above that a number that makes the id differ from that of
+/// the one that had the place before.
 pub type ShareId = u32;
+
+/// Shares at a time: each takes a hundred bytes and more.
+pub const SHARES_MAX: usize = 1 << SHARE_PLACE_BITS;
+
+const SHARE_PLACE_BITS: u32 = 20;
+/// An id has 31 bits.
+const SHARE_GENERATIONS: u32 = 1 << (31 - SHARE_PLACE_BITS);
+
+fn share_place(id: ShareId) -> usize {
+    id as usize % SHARES_MAX
+}
 
 /// One session's subscription to a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +64,7 @@ impl SubscriptionKey {
 /// The members of one `$share/NAME/FILTER`, and whose turn it is.
 #[derive(Debug)]
 pub struct Share {
+    id: ShareId,
     name: Box<str>,
     filter: FilterId,
     pub members: Vec<Subscriber>,
@@ -150,6 +163,7 @@ pub struct Index {
     children: Table,
     shares: Slab<Share>,
     share_of: Table,
+    share_generation: u32,
     subscription_count: usize,
 }
 
@@ -165,6 +179,7 @@ impl Index {
             children: Table::default(),
             shares: Slab::new(),
             share_of: Table::default(),
+            share_generation: 0,
             subscription_count: 0,
         }
     }
@@ -188,7 +203,7 @@ impl Index {
             return (SubscriptionKey { filter: id, share: NONE }, is_new);
         };
         let share = self.find_share(id, name).unwrap_or_else(|| self.add_share(id, name));
-        let members = &mut self.shares[share as usize].members;
+        let members = &mut self.shares[share_place(share)].members;
         let is_new = match members.iter_mut().find(|member| member.session == subscriber.session) {
             Some(member) => {
                 *member = subscriber;
@@ -219,7 +234,7 @@ impl Index {
         if key.share == NONE {
             self.filters[key.filter as usize].subscribers.remove(session);
         } else {
-            let share = &mut self.shares[key.share as usize];
+            let share = &mut self.shares[share_place(key.share)];
             share.members.retain(|member| member.session != session);
             if share.members.is_empty() {
                 self.remove_share(key.share);
@@ -260,18 +275,22 @@ impl Index {
     /// Calls `choose` with each share of `filter`.
     pub fn for_each_share(&mut self, filter: FilterId, mut choose: impl FnMut(ShareId, &mut Share)) {
         for &share in &self.filters[filter as usize].shares {
-            choose(share, &mut self.shares[share as usize]);
+            choose(share, &mut self.shares[share_place(share)]);
         }
     }
 
     /// A share somebody is a member of.
     pub fn share_mut(&mut self, share: ShareId) -> Option<&mut Share> {
-        self.shares.get_mut(share as usize)
+        self.shares.get_mut(share_place(share)).filter(|it| it.id == share)
+    }
+
+    pub fn share_count(&self) -> usize {
+        self.shares.len()
     }
 
     pub fn subscriber(&self, key: SubscriptionKey, session: u32) -> Option<&Subscriber> {
-        let all = match self.shares.get(key.share as usize) {
-            Some(share) => &share.members[..],
+        let all = match key.share_id() {
+            Some(share) => &self.shares.get(share_place(share)).filter(|it| it.id == share)?.members[..],
             None => self.filters.get(key.filter as usize)?.subscribers.as_slice(),
         };
         all.iter().find(|subscriber| subscriber.session == session)
@@ -402,23 +421,27 @@ impl Index {
     }
 
     fn find_share(&self, filter: FilterId, name: &str) -> Option<u32> {
-        self.share_of.find(self.seed.hash(filter, name), |id| {
-            let share = &self.shares[id as usize];
+        let place = self.share_of.find(self.seed.hash(filter, name), |place| {
+            let share = &self.shares[place as usize];
             share.filter == filter && *share.name == *name
-        })
+        })?;
+        Some(self.shares[place as usize].id)
     }
 
-    fn add_share(&mut self, filter: FilterId, name: &str) -> u32 {
-        let share = Share { name: name.into(), filter, members: Vec::new(), turn: 0 };
-        let id = self.shares.insert(share) as u32;
-        self.share_of.insert(self.seed.hash(filter, name), id);
+    fn add_share(&mut self, filter: FilterId, name: &str) -> ShareId {
+        let place = self.shares.vacant_key();
+        debug_assert!(place < SHARES_MAX);
+        self.share_generation = (self.share_generation + 1) % SHARE_GENERATIONS;
+        let id = place as ShareId | self.share_generation << SHARE_PLACE_BITS;
+        self.shares.insert(Share { id, name: name.into(), filter, members: Vec::new(), turn: 0 });
+        self.share_of.insert(self.seed.hash(filter, name), place as u32);
         self.filters[filter as usize].shares.push(id);
         id
     }
 
-    fn remove_share(&mut self, id: u32) {
-        let share = self.shares.remove(id as usize);
-        self.share_of.remove(self.seed.hash(share.filter, &share.name), id);
+    fn remove_share(&mut self, id: ShareId) {
+        let share = self.shares.remove(share_place(id));
+        self.share_of.remove(self.seed.hash(share.filter, &share.name), share_place(id) as u32);
         self.filters[share.filter as usize].shares.retain(|&other| other != id);
     }
 }

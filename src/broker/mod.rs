@@ -189,10 +189,8 @@ impl Broker {
             } else if !link.is_paused() {
                 self.let_go_on(id);
             }
-            // Of a paused link, acknowledgements may have been left in the socket.
-            if self.wants_input(id) {
-                readable.push(id);
-            }
+            // Of a link that is still paused, acknowledgements may have been left in the socket.
+            readable.push(id);
         }
         if self.resumed.is_empty() {
             self.resumed = resumed;

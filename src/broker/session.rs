@@ -156,7 +156,7 @@ pub struct Delivery {
     pub inflight_bytes: u64,
     pub cursors: VecDeque<Cursor>,
     pub next_packet_id: u16,
-    /// Subscription Identifiers of shared subscriptions that have one.
+    /// Subscription Identifiers of shared subscriptions that have or had one: messages may still wait under them.
     pub share_subscription_ids: Vec<(ShareId, u32)>,
     /// How often the retransmission interval was doubled.
     pub backoff: u8,

@@ -2,7 +2,7 @@
 
 use super::Broker;
 use super::close::CloseReason;
-use super::index::{LEVELS_MAX, Subscriber};
+use super::index::{LEVELS_MAX, SHARES_MAX, Subscriber};
 use super::link::LinkId;
 use super::session::Cursor;
 use crate::codec::{Packet, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, Unsubscribe};
@@ -42,6 +42,9 @@ impl Broker {
         if filter.filter.split('/').count() > LEVELS_MAX {
             log::info!("Client {} subscribes to more than {LEVELS_MAX} levels; refused.", self.clients.name(id));
             return ReasonCode::TopicFilterInvalid;
+        }
+        if filter.share_name.is_some() && self.index.share_count() == SHARES_MAX {
+            return ReasonCode::QuotaExceeded;
         }
         let link = &self.clients.links[id as usize];
         let session = link.session;
@@ -112,16 +115,13 @@ impl Broker {
         session.subscriptions.swap_remove(at);
         if let Some(delivery) = session.delivery.as_deref_mut() {
             delivery.cursors.retain(|cursor| cursor.key != key);
-            if let Some(share) = key.share_id() {
-                delivery.set_share_subscription_id(share, 0);
-            }
         }
         self.index.unsubscribe(key, session_id);
         ReasonCode::Success
     }
 }
 
-const TOO_DEEP: &str = "a topic filter has more than 201 levels";
+const TOO_DEEP: &str = "a topic filter has more than 201 levels, or there are a million shared subscriptions";
 const NO_FILTER: &str =
     "a topic filter is not valid: '+' fills a level, '#' the last one, and $share/NAME/ needs a name and a filter";
 
