@@ -508,8 +508,9 @@ impl Model {
             let is_must = instance.is_sure
                 && possible.iter().any(|member| subscription(member).must_see(instance.span))
                 && possible.iter().all(is_safe);
-            // What a leaving member hands on waits for nobody.
+            // Wills, and what a leaving member hands on, wait for nobody.
             let may_be_lost = message.expiry_s.is_some()
+                || message.is_will
                 || members.len() > 1
                 || possible.iter().any(|member| self.may_be_dropped(member.0, instance.span));
             let entry = owed.entry((&message.topic, self.key(instance.message))).or_default();
