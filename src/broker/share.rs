@@ -52,7 +52,7 @@ impl Broker {
 
 impl Clients {
     /// Hands the message to one member of a share: in turn, first to those who can take it at once, then to those who are
-    /// connected, then to those who will be.
+    /// connected, then to those for whom it is kept.
     pub(super) fn deliver_to_share(&mut self, route: &mut Route, id: ShareId, share: &mut Share, now: Millis) {
         let count = share.members.len();
         let in_turn = || (0..count).map(|step| (share.turn + step) % count);
@@ -60,6 +60,7 @@ impl Clients {
         let chosen = in_turn()
             .find(|&at| self.can_send(share.members[at].session, share.members[at].qos.min(route.qos())))
             .or_else(|| in_turn().find(|&at| is_connected(&share.members[at])))
+            .or_else(|| in_turn().find(|&at| keeps(&share.members[at])))
             .or_else(|| in_turn().next());
         let Some(chosen) = chosen else { return };
         share.turn = (chosen + 1) % count;
@@ -75,6 +76,11 @@ impl Clients {
             || (0..count).map(|step| (share.turn + step) % count).filter(|&at| share.members[at].session != leaving);
         in_turn()
             .find(|&at| self.sessions[share.members[at].session as usize].is_connected())
-            .or_else(|| in_turn().next().filter(|_| is_ending))
+            .or_else(|| in_turn().find(|&at| keeps(&share.members[at])).filter(|_| is_ending))
     }
+}
+
+/// Whether messages are kept for the member while it is away.
+fn keeps(member: &Subscriber) -> bool {
+    member.qos > QoS::AtMostOnce
 }
