@@ -103,7 +103,9 @@ impl CloseReason {
             true => "a PUBLISH has an empty topic and no alias".to_string(),
             false => format!("a PUBLISH has the topic '{}'; '+' and '#' are for filters", excerpt(topic)),
         };
-        reason(ReasonCode::TopicNameInvalid, PROTOCOL_ERROR, detail)
+        // An empty topic wants an alias, else it is a Protocol Error. [MQTT-4.7.3-1] (5.0)
+        let code = if topic.is_empty() { ReasonCode::ProtocolError } else { ReasonCode::TopicNameInvalid };
+        reason(code, PROTOCOL_ERROR, detail)
     }
 
     pub fn topic_filter_invalid(filter: &str) -> CloseReason {

@@ -69,8 +69,8 @@ impl Broker {
             payload: packet.payload,
         };
         if packet.retain {
-            let client_id: Box<str> = self.clients.client_id(id).into();
-            self.retain(&parts, &client_id);
+            let client_id = self.clients.sessions[session as usize].client_id.clone();
+            self.retain(&parts, client_id);
         }
         let route = self.route(parts, session, now);
         let wait_for = route.wait_for;
@@ -94,7 +94,7 @@ impl Broker {
     }
 
     /// Stores or clears the retained message of a topic. [MQTT-3.3.1-5] [MQTT-3.3.1-10] (3.1.1) [MQTT-3.3.1-6] (5.0)
-    pub(super) fn retain(&mut self, parts: &MessageParts, client_id: &str) {
+    pub(super) fn retain(&mut self, parts: &MessageParts, client_id: Rc<str>) {
         if parts.payload.is_empty() {
             self.retained.remove(parts.topic);
         } else {

@@ -8,6 +8,7 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::rc::Rc;
 
 use super::message::Message;
 use crate::time::Millis;
@@ -16,7 +17,7 @@ use crate::time::Millis;
 struct Entry {
     message: Message,
     /// Who published it, for No Local.
-    publisher: Option<Box<str>>,
+    publisher: Option<Rc<str>>,
 }
 
 impl Borrow<[u8]> for Entry {
@@ -64,13 +65,13 @@ enum Step {
 
 impl Retained {
     /// Stores `message` in place of the topic's earlier one. [MQTT-3.3.1-5]
-    pub fn insert(&mut self, message: Message, publisher: Option<&str>) {
+    pub fn insert(&mut self, message: Message, publisher: Option<Rc<str>>) {
         self.remove(message.topic());
         self.bytes += message.content_len();
         if message.expires_at() != Millis::NEVER {
             self.expiring.insert((message.expires_at(), message.topic().into()));
         }
-        self.entries.insert(Entry { message, publisher: publisher.map(Into::into) });
+        self.entries.insert(Entry { message, publisher });
     }
 
     /// Removes the topic's message; says whether there was one.
@@ -289,8 +290,8 @@ mod tests {
     #[test]
     fn messages_expire_in_time_and_are_counted() {
         let mut retained = store(&["a"]);
-        retained.insert(message("b", Millis(50)), Some("c1"));
-        retained.insert(message("b", Millis(70)), Some("c2"));
+        retained.insert(message("b", Millis(50)), Some("c1".into()));
+        retained.insert(message("b", Millis(70)), Some("c2".into()));
         retained.insert(message("c", Millis(60)), None);
         assert_eq!((retained.len(), retained.next_expiry(), retained.bytes()), (3, Some(Millis(60)), 6));
         retained.expire(Millis(60));

@@ -2,6 +2,7 @@
 //! outlive links. What must survive a restart is here.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use super::NONE;
 use super::index::{ShareId, Subscriber, SubscriptionKey};
@@ -12,7 +13,8 @@ use crate::time::Millis;
 use crate::wheel::TimerId;
 
 pub struct Session {
-    pub client_id: Box<str>,
+    /// Shared with the retained messages of this client.
+    pub client_id: Rc<str>,
     /// The live link, or NONE.
     pub link: u32,
     /// Seconds the session outlives its link; u32::MAX = for ever.
