@@ -40,7 +40,13 @@ pub fn decoder(data: &[u8]) {
     let bytes = source.0;
     let Ok(Split::Frame { body, len }) = codec::split_frame(bytes, 0) else { return };
     assert!(body <= len && len <= bytes.len());
-    let Ok(packet) = codec::decode(bytes[0], &bytes[body..len], version, direction) else { return };
+    let Ok(mut packet) = codec::decode(bytes[0], &bytes[body..len], version, direction) else { return };
+    if let codec::Packet::Publish(publish) = &mut packet
+        && publish.qos == QoS::AtMostOnce
+    {
+        // Read, because old clients send it; never written. [MQTT-3.3.1-2]
+        publish.dup = false;
+    }
     let mut again = Vec::new();
     packet.encode(version, &mut again);
     let Ok(Split::Frame { body, len }) = codec::split_frame(&again, 0) else { panic!("{packet:?} has no frame") };
