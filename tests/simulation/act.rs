@@ -11,7 +11,7 @@ use super::plan::inspector;
 use super::world::World;
 
 /// Turns after which a quiet world should be idle.
-const SETTLE_TURNS_MAX: usize = 15_000;
+const SETTLE_TURNS_MAX: usize = 60_000;
 
 impl World {
     /// The whole course; what went wrong is in `model.failures`.
@@ -114,8 +114,9 @@ impl World {
             client.disconnect(ReasonCode::Success, None, &mut self.model);
         }
         self.settle(1_000);
-        // The timer of a retained message that was taken back may fire once more.
-        if let Some(deadline) = self.node.broker.next_deadline() {
+        // The timer of a retained message that was taken back may fire once more, and the wheel may look a few times before.
+        for _ in 0..10 {
+            let Some(deadline) = self.node.broker.next_deadline() else { break };
             self.now_ms = self.now_ms.max(deadline.0);
             self.turn();
         }

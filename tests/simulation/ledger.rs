@@ -47,14 +47,14 @@ pub struct Message {
 pub const MARK: u8 = 0xA5;
 const HEAD: usize = 5;
 
-/// The payload of message `id`: the id, a mark, and a pattern that no other message has.
+/// The payload of message `id`: the id, a mark, and a filling that few others have.
 pub fn payload(id: u32, len: usize) -> Vec<u8> {
     if len == 0 {
         return Vec::new();
     }
     let mut payload = id.to_be_bytes().to_vec();
     payload.push(MARK);
-    payload.extend((HEAD..len.max(HEAD)).map(|at| (at as u32 ^ id.wrapping_mul(31)) as u8));
+    payload.resize(len.max(HEAD), (id.wrapping_mul(31) >> 3) as u8);
     payload
 }
 
@@ -81,6 +81,8 @@ pub struct Instance {
     pub session: Option<usize>,
     /// The broker may not forward it: too large, or not allowed.
     pub is_refused: bool,
+    /// What a 5.0 publisher was told: somebody gets it, or nobody.
+    pub has_recipients: Option<bool>,
 }
 
 /// What identifies a message at a subscriber: payloads of no bytes have nothing that tells them apart but their topic.

@@ -90,7 +90,16 @@ impl Model {
         let (from_ms, to_ms, message) = (self.now_ms, self.now_ms, will.message);
         self.note(|| format!("will {message} is due"));
         let is_refused = self.is_forbidden(message);
-        self.instances.push(Instance { message, span, from_ms, to_ms, is_sure: true, session: None, is_refused });
+        self.instances.push(Instance {
+            message,
+            span,
+            from_ms,
+            to_ms,
+            is_sure: true,
+            session: None,
+            is_refused,
+            has_recipients: None,
+        });
     }
 
     /// `tick` returned: sessions without link whose time has come.

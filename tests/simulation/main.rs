@@ -16,6 +16,7 @@ mod node;
 mod plan;
 mod rng;
 mod saboteur;
+mod shares;
 mod verdict;
 mod wire;
 mod world;

@@ -274,6 +274,7 @@ impl Model {
             is_sure: false,
             session: Some(session),
             is_refused,
+            has_recipients: None,
         });
         Pending { moment, packet_id: publish.packet_id, effect: Effect::Publish(self.instances.len() - 1) }
     }
@@ -390,7 +391,8 @@ impl Model {
     /// `resume` returned, and let these links go on.
     pub fn resumed(&mut self, conns: &[usize], delta: i64) {
         let waiting: i64 = conns.iter().map(|&conn| self.links[conn].unhandled).sum();
-        let is_exact = conns.iter().all(|&conn| self.links[conn].is_exact);
+        // Nobody counts what the hostile one sent.
+        let is_exact = conns.iter().all(|&conn| self.links[conn].is_exact && self.links[conn].client.is_some());
         for &conn in conns {
             let link = &mut self.links[conn];
             if is_exact && (delta == waiting || conns.len() == 1) {

@@ -3,7 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use midge::codec::{Direction, Packet, PropertiesBuf, Property, Publish, QoS, Split, Version, decode, split_frame};
+use midge::codec::{
+    Direction, Packet, PropertiesBuf, Property, Publish, QoS, ReasonCode, Split, Version, decode, split_frame,
+};
 
 use super::ledger::{Key, id_of};
 use super::model::Model;
@@ -42,9 +44,11 @@ pub enum Bug {
     /// An acknowledgement of the client's message never comes.
     DropAcknowledgement,
     WrongExpiry,
+    /// A publisher is told that nobody gets its message, or that somebody does.
+    WrongRecipients,
 }
 
-pub const BUGS: [Bug; 21] = [
+pub const BUGS: [Bug; 22] = [
     Bug::DropQoS1,
     Bug::DropQoS2,
     Bug::DoubleQoS2,
@@ -66,6 +70,7 @@ pub const BUGS: [Bug; 21] = [
     Bug::WrongPacketId,
     Bug::DropAcknowledgement,
     Bug::WrongExpiry,
+    Bug::WrongRecipients,
 ];
 
 pub struct Saboteur {
@@ -116,6 +121,15 @@ impl Saboteur {
                 Packet::SubAck(suback).encode(version, out);
             }
             Ok(Packet::PubAck(_)) if self.bug == Bug::DropAcknowledgement && self.rng.chance(30) => self.strikes += 1,
+            Ok(Packet::PubAck(mut ack)) if self.bug == Bug::WrongRecipients && version == Version::V5 => {
+                ack.reason = match ack.reason {
+                    ReasonCode::NoMatchingSubscribers => ReasonCode::Success,
+                    ReasonCode::Success => ReasonCode::NoMatchingSubscribers,
+                    other => other,
+                };
+                self.strikes += 1;
+                Packet::PubAck(ack).encode(version, out);
+            }
             _ => out.extend_from_slice(frame),
         }
     }

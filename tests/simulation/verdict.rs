@@ -10,17 +10,20 @@ use super::ledger::*;
 use super::matching::unmatched;
 use super::model::Model;
 
+/// States of a session that are looked at where many requests may have been lost.
+const SETS_MAX: usize = 4000;
+
 /// One form in which a delivery may come.
-struct Form {
-    key: Key,
-    qos: u8,
-    retain: bool,
-    ids: Vec<u32>,
-    instance: usize,
+pub(super) struct Form {
+    pub(super) key: Key,
+    pub(super) qos: u8,
+    pub(super) retain: bool,
+    pub(super) ids: Vec<u32>,
+    pub(super) instance: usize,
     /// For retained messages: the value must have been there at some time from here on.
-    asked: Option<Moment>,
+    pub(super) asked: Option<Moment>,
     /// Not before this: a later subscription's options.
-    since: Moment,
+    pub(super) since: Moment,
 }
 
 impl Form {
@@ -48,11 +51,11 @@ impl Item {
 }
 
 #[derive(Default)]
-struct Losses {
-    dropped: u64,
-    expired: u64,
+pub(super) struct Losses {
+    pub(super) dropped: u64,
+    pub(super) expired: u64,
     /// One of them, for the report.
-    example: String,
+    pub(super) example: String,
 }
 
 impl Model {
@@ -101,6 +104,7 @@ impl Model {
             self.judge_order(session, &handled);
         }
         self.judge_shares(&mut losses);
+        self.judge_answers();
         if losses.dropped > stats.messages_dropped {
             let (lost, counted, example) = (losses.dropped, stats.messages_dropped, losses.example);
             self.fail(format!("{lost} messages lost, {counted} counted as dropped, for example: {example}"));
@@ -112,17 +116,17 @@ impl Model {
         }
     }
 
-    fn effective(&self, published: u8, granted: u8) -> u8 {
+    pub(super) fn effective(&self, published: u8, granted: u8) -> u8 {
         if self.config.upgrade_outgoing_qos { granted } else { published.min(granted) }
     }
 
     /// Alive and connected to the end, so that everything must have come.
-    fn is_complete(&self, session: usize) -> bool {
+    pub(super) fn is_complete(&self, session: usize) -> bool {
         let session = &self.sessions[session];
         session.ended.is_none() && session.conn.is_some_and(|conn| self.links[conn].is_open)
     }
 
-    fn is_too_large(&self, session: usize, message: u32, qos: u8, ids: &[u32]) -> bool {
+    pub(super) fn is_too_large(&self, session: usize, message: u32, qos: u8, ids: &[u32]) -> bool {
         let message = &self.messages[message as usize];
         let name = &self.names[message.publisher];
         let max = self.sessions[session].packet_size_max;
@@ -223,9 +227,9 @@ impl Model {
         }
         // The states between the last change that came first for certain, and the last that may have come first.
         let (mut states, mut certain) = (BTreeSet::new(), 0);
-        for it in self.sessions[session].subscriptions.iter().filter(|it| !it.is_vague) {
+        for it in &self.sessions[session].subscriptions {
             for change in [Some(it.on), it.off].into_iter().flatten() {
-                if change.is_surely_before(span) {
+                if change.is_surely_before(span) && !it.is_vague {
                     certain = certain.max(change.from);
                 } else if change.may_be_before(span) {
                     states.insert(change.from);
@@ -234,20 +238,27 @@ impl Model {
         }
         states.insert(certain);
         let (vague, clear): (Vec<_>, Vec<_>) = matching.iter().copied().partition(|it| it.is_vague);
-        let vague = &vague[..vague.len().min(8)];
-        let mut sets = Vec::new();
+        let mut by_filter: BTreeMap<&str, Vec<&Subscription>> = BTreeMap::new();
+        vague.into_iter().for_each(|it| by_filter.entry(&it.full).or_default().push(it));
+        let mut sets: Vec<Vec<&Subscription>> = Vec::new();
         for after in states.into_iter().filter(|&after| after >= certain) {
-            for chosen in 0..1usize << vague.len() {
-                let is_there = |it: &&&Subscription| it.on.from <= after && it.off.is_none_or(|off| off.from > after);
-                let mut set: Vec<&Subscription> = clear.iter().filter(is_there).copied().collect();
-                set.extend(vague.iter().enumerate().filter(|(at, _)| chosen >> at & 1 == 1).map(|(_, it)| *it));
-                sets.push(set);
+            let is_there = |it: &&&Subscription| it.on.from <= after && it.off.is_none_or(|off| off.from > after);
+            // As if nothing was lost; then with at most one for each filter of those that may have been.
+            sets.push(matching.iter().filter(is_there).copied().collect());
+            let mut mixed: Vec<Vec<&Subscription>> = vec![clear.iter().filter(is_there).copied().collect()];
+            for same in by_filter.values() {
+                for at in 0..mixed.len() {
+                    let base = mixed[at].clone();
+                    let with = same.iter().map(|it| base.iter().copied().chain([*it]).collect());
+                    mixed.extend(with.take(SETS_MAX.saturating_sub(mixed.len())).collect::<Vec<_>>());
+                }
             }
+            sets.extend(mixed);
         }
         sets
     }
 
-    fn may_be_dropped(&self, session: usize, span: Span) -> bool {
+    pub(super) fn may_be_dropped(&self, session: usize, span: Span) -> bool {
         // The oldest gives way whenever another one comes.
         self.sessions[session].has_gap(Span { from: span.from, to: UNKNOWN })
     }
@@ -341,7 +352,7 @@ impl Model {
     }
 
     /// Whether a delivery of the same message has this form, and came when it could.
-    fn fits(&self, session: usize, form: &Form, seen: &Seen) -> bool {
+    pub(super) fn fits(&self, session: usize, form: &Form, seen: &Seen) -> bool {
         let is_same = form.qos == seen.qos && form.retain == seen.retain && form.ids == seen.subscription_ids;
         if !is_same || seen.moment < form.since {
             return false;
@@ -439,102 +450,6 @@ impl Model {
         }
         if let Some((id, before)) = wrong {
             self.fail(format!("session {session} got {} after {}", self.describe(id), self.describe(before)));
-        }
-    }
-
-    /// Each share gets each message once, whoever of its members.
-    fn judge_shares(&mut self, losses: &mut Losses) {
-        let mut members: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
-        for (session, it) in self.sessions.iter().enumerate() {
-            for (at, subscription) in it.subscriptions.iter().enumerate() {
-                if subscription.share.is_some() {
-                    members.entry(subscription.full.clone()).or_default().push((session, at));
-                }
-            }
-        }
-        let mut failures = Vec::new();
-        for (full, members) in members {
-            self.judge_share(&full, &members, losses, &mut failures);
-        }
-        for failure in failures {
-            self.fail(failure);
-        }
-    }
-
-    fn judge_share(&self, full: &str, members: &[(usize, usize)], losses: &mut Losses, failures: &mut Vec<String>) {
-        let subscription = |&(session, at): &(usize, usize)| &self.sessions[session].subscriptions[at];
-        let mut seen: HashMap<(&str, Key), u64> = HashMap::new();
-        for member in members {
-            let own = subscription(member);
-            for it in self.sessions[member.0].seen.iter().filter(|it| it.subscription_ids == [own.id]) {
-                *seen.entry((&it.topic, it.key)).or_default() += 1;
-                let fits = |(at, instance): (usize, &Instance)| {
-                    let message = &self.messages[instance.message as usize];
-                    let key = self.key(instance.message);
-                    // It may have waited while the subscription was made anew with other options.
-                    let mut made = members.iter().filter(|other| other.0 == member.0).map(subscription);
-                    if !made.any(|own| self.effective(message.qos, own.qos) == it.qos) || it.retain && !message.retain {
-                        return false;
-                    }
-                    let (qos, retain) = (it.qos, it.retain);
-                    let form = Form { key, qos, retain, ids: vec![own.id], instance: at, asked: None, since: 0 };
-                    key == it.key
-                        && message.topic == it.topic
-                        && !instance.is_refused
-                        && matches(&own.filter, &message.topic)
-                        && self.fits(member.0, &form, it)
-                };
-                if !self.instances.iter().enumerate().any(fits) {
-                    failures.push(format!("session {} was not owed {it:?} by {full}", member.0));
-                }
-            }
-        }
-        // Owed at most, owed at least, of these excusable, for each message.
-        let mut owed: HashMap<(&str, Key), (u64, u64, bool)> = HashMap::new();
-        for instance in self.instances.iter().filter(|instance| !instance.is_refused) {
-            let message = &self.messages[instance.message as usize];
-            let possible: Vec<&(usize, usize)> = (members.iter())
-                .filter(|member| subscription(member).may_see(instance.span))
-                .filter(|member| matches(&subscription(member).filter, &message.topic))
-                .collect();
-            if possible.is_empty() {
-                continue;
-            }
-            let is_safe = |member: &&(usize, usize)| {
-                let own = subscription(member);
-                let qos = self.effective(message.qos, own.qos);
-                self.is_complete(member.0) && qos > 0 && !self.is_too_large(member.0, instance.message, qos, &[own.id])
-            };
-            let is_must = instance.is_sure
-                && possible.iter().any(|member| subscription(member).must_see(instance.span))
-                && possible.iter().all(is_safe);
-            // Wills wait for nobody.
-            let may_be_lost = message.expiry_s.is_some()
-                || message.is_will
-                || possible.iter().any(|member| self.may_be_dropped(member.0, instance.span));
-            let entry = owed.entry((&message.topic, self.key(instance.message))).or_default();
-            entry.0 += 1;
-            entry.1 += u64::from(is_must);
-            entry.2 |= may_be_lost;
-        }
-        let may_come_again = members.len() > 1;
-        // What a member leaves behind may go to one that subscribed at QoS 0, or whose queue is full.
-        let has_left = |member: &(usize, usize)| {
-            self.sessions[member.0].ended.is_some() || !self.sessions[member.0].gaps.is_empty()
-        };
-        let may_be_handed_on = members.len() > 1 && members.iter().any(has_left);
-        for (key, (at_most, at_least, may_be_lost)) in owed {
-            let count = seen.remove(&key).unwrap_or(0);
-            // At QoS 1 another member gets what the first did not acknowledge before it left.
-            if count > at_most && !may_come_again {
-                failures.push(format!("share {full}: {key:?} came {count} times, owed {at_most}"));
-            }
-            match at_least.saturating_sub(count) {
-                0 => {}
-                _ if may_be_handed_on => {}
-                missing if may_be_lost => losses.expired += missing,
-                _ => failures.push(format!("share {full}: {key:?} came {count} times, owed {at_least}")),
-            }
         }
     }
 }

@@ -81,6 +81,11 @@ impl Model {
         if self.links[conn].version == Version::V5 && reason.is_error() != is_refused && !is_quota {
             self.fail(format!("conn {conn}: {reason:?} for {}", self.describe(message)));
         }
+        if self.links[conn].version == Version::V5 && !reason.is_error() {
+            let has_recipients = reason != ReasonCode::NoMatchingSubscribers;
+            // A repeated QoS 2 message is answered with success, whatever became of it.
+            self.instances[instance].has_recipients.get_or_insert(has_recipients);
+        }
         if reason.is_error()
             && let Some(session) = self.links[conn].session
         {
