@@ -63,6 +63,13 @@ pub struct Config {
     pub connection_messages: bool,
 }
 
+impl Config {
+    /// The QoS a message is delivered with. [MQTT-3.8.4-6] (3.1.1) [MQTT-3.8.4-8] (5.0)
+    pub fn effective_qos(&self, published: QoS, granted: QoS) -> QoS {
+        if self.upgrade_outgoing_qos { granted } else { published.min(granted) }
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {

@@ -115,11 +115,6 @@ impl Broker {
 }
 
 impl Clients {
-    pub(super) fn effective_qos(&self, published: QoS, granted: QoS) -> QoS {
-        // [MQTT-3.8.4-6] (3.1.1) [MQTT-3.8.4-8] (5.0)
-        if self.config.upgrade_outgoing_qos { granted } else { published.min(granted) }
-    }
-
     /// Hands the message of `route` to one subscriber.
     pub(super) fn deliver(&mut self, route: &mut Route, subscriber: &Subscriber, via: Via, now: Millis) {
         // [MQTT-3.8.3-3] (5.0)
@@ -127,7 +122,7 @@ impl Clients {
             return;
         }
         route.is_wanted = true;
-        let qos = self.effective_qos(route.parts.qos, subscriber.qos);
+        let qos = self.config.effective_qos(route.parts.qos, subscriber.qos);
         // [MQTT-3.3.1-9] (3.1.1) [MQTT-3.3.1-12] [MQTT-3.3.1-13] (5.0)
         let retain = subscriber.retain_as_published && route.parts.retain;
         let session = subscriber.session;
@@ -226,7 +221,7 @@ impl Clients {
         };
         if !has_room {
             route.is_refused = true;
-            self.count_drop(session_id, route.parts.topic, 1);
+            self.count_drop(session_id, route.parts.topic);
             return;
         }
         let config = &self.config;
@@ -262,15 +257,15 @@ impl Clients {
                 return false;
             }
             let Some(oldest) = self.sessions[session_id as usize].delivery_mut().pop() else { return true };
-            self.count_drop(session_id, oldest.message.topic(), 1);
+            self.count_drop(session_id, oldest.message.topic());
         }
         true
     }
 
-    pub(super) fn count_drop(&mut self, session: u32, topic: &str, count: u32) {
-        self.stats.messages_dropped += u64::from(count);
+    fn count_drop(&mut self, session: u32, topic: &str) {
+        self.stats.messages_dropped += 1;
         let session = &mut self.sessions[session as usize];
-        session.dropped = session.dropped.saturating_add(count);
+        session.dropped = session.dropped.saturating_add(1);
         if !session.is_drop_logged {
             session.is_drop_logged = true;
             log::info!(

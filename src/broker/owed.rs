@@ -54,7 +54,7 @@ impl Broker {
             Found::Match(message, publisher) => (message, publisher),
         };
         let subscriber = cursor.subscriber;
-        let qos = if clients.config.upgrade_outgoing_qos { subscriber.qos } else { message.qos().min(subscriber.qos) };
+        let qos = clients.config.effective_qos(message.qos(), subscriber.qos);
         // [MQTT-3.8.3-3] [MQTT-3.3.2-5] (5.0)
         let is_own = subscriber.no_local && publisher == Some(&*session.client_id);
         let is_unwanted = is_own || message.expires_at() <= now;
