@@ -377,6 +377,38 @@ fn v5_mqtt_4_12_0_6_without_an_authentication_method_there_is_none_in_the_answer
 }
 
 #[test]
+fn v5_mqtt_4_12_0_2_the_broker_sends_no_auth_whatever_a_client_tries() {
+    // A server without methods asks for nothing and confirms nothing, so no AUTH of its can lack a method, or be too long:
+    // MQTT-4.12.0-5 (5.0) MQTT-3.15.2-2 (5.0) MQTT-3.15.2-3 (5.0)
+    for method in ["SCRAM-SHA-1", "PLAIN", "", "GS2-KRB5"] {
+        for maximum in [20, 100_000] {
+            let mut w = World::new();
+            let c = w.connect(v5("c").with(&format!("max-packet={maximum} method={method} data=x")));
+            w.tell(c, &format!("AUTH 18 method={method} data=y"));
+            let frames = w.heard_bytes(c);
+            assert!(frames.len() == 1 && frames[0].len() <= maximum && !w.is_open(c));
+            // CONNACK, no session, 0x8C; never success, with which the method would have to stand.
+            assert_eq!((frames[0][0], &frames[0][2..4]), (0x20, &[0, 0x8C][..]));
+        }
+    }
+}
+
+#[test]
+fn v5_mqtt_4_12_1_1_re_authentication_ends_the_connection_and_only_that_one() {
+    // Every method is another one than that of CONNECT, which had none, and no re-authentication succeeds: MQTT-4.12.1-2 (5.0)
+    let mut w = World::new();
+    let other = w.join(v5("other"));
+    for auth in ["AUTH 19 method=SCRAM-SHA-1 data=x", "AUTH 19 method=x", "AUTH 18 method=x data=y"] {
+        let c = w.join(v5("c").will("wills gone"));
+        w.subscribe(other, "wills 0");
+        w.tell(c, auth);
+        assert_eq!((w.heard(c).as_str(), w.heard(other).as_str()), ("DISCONNECT 82, closed", "PUBLISH wills gone"));
+        w.tell(other, "PINGREQ");
+        assert_eq!(w.heard(other), "PINGRESP");
+    }
+}
+
+#[test]
 fn v5_mqtt_3_1_2_28_response_information_is_not_told_unasked() {
     let mut w = World::new();
     for with in ["", "want-response=0"] {

@@ -1,7 +1,10 @@
 //! Reason strings of 5.0: who gets them, and when they are left out.
 
-use crate::harness::World;
+use midge::codec::Version;
+
+use crate::harness::{World, decode};
 use crate::hello::v5;
+use crate::script::{self, Detail};
 
 /// Packets that are answered with an error, and the beginning of the answer.
 fn refused() -> Vec<(String, &'static str)> {
@@ -71,4 +74,30 @@ fn v5_mqtt_3_2_2_19_the_reason_string_of_a_refusal_gives_way_to_maximum_packet_s
     assert_eq!(w.heard_in_full(c), "CONNACK 8c, closed");
     let c = w.connect(v5("c").with("max-packet=200 method=x"));
     assert!(w.heard_in_full(c).starts_with("CONNACK 8c reason="));
+}
+
+#[test]
+fn v5_mqtt_3_4_2_3_no_answer_has_a_user_property_however_large_it_may_be() {
+    // The broker has none of its own to add, and does not send back a client's: MQTT-3.5.2-3 (5.0) MQTT-3.6.2-3 (5.0)
+    // MQTT-3.7.2-3 (5.0) MQTT-3.9.2-2 (5.0) MQTT-3.11.2-2 (5.0) MQTT-3.2.2-20 (5.0) MQTT-3.14.2-4 (5.0)
+    for maximum in [20, 60, 100_000] {
+        for (packet, answer) in refused() {
+            let mut w = World::new();
+            let c = w.connect(v5("c").with(&format!("max-packet={maximum} user=k:v")));
+            // Topics and filters are text up to the end of the word, so properties stand behind the words.
+            w.tell(c, &format!("{packet} user=k:v"));
+            w.send_packet(c, 0x36, "");
+            let frames = w.heard_bytes(c);
+            assert!(frames.len() == 3 && frames.iter().all(|frame| frame.len() <= maximum), "{answer} {maximum}");
+            assert_eq!([frames[0][0], frames[2][0]], [0x20, 0xE0]);
+            for frame in &frames {
+                assert!(!script::show(&decode(frame, Version::V5), Version::V5, Detail::Full).contains("user="));
+            }
+        }
+        let mut w = World::new();
+        let c = w.connect(v5("c").with(&format!("max-packet={maximum} user=k:v method=x")));
+        let frames = w.heard_bytes(c);
+        assert!(frames.len() == 1 && frames[0].len() <= maximum && frames[0][3] == 0x8C);
+        assert!(!script::show(&decode(&frames[0], Version::V5), Version::V5, Detail::Full).contains("user="));
+    }
 }
