@@ -59,6 +59,8 @@ pub struct Config {
     pub max_topic_alias: u16,
     /// Topic aliases the broker uses towards a 5.0 client that allows them.
     pub max_topic_alias_broker: u16,
+    /// Seconds between two updates of the topics below `$SYS`; 0 = there are none. 10 is Mosquitto's.
+    pub sys_interval_s: u16,
     /// Log lines for connects and disconnects.
     pub connection_messages: bool,
 }
@@ -96,6 +98,7 @@ impl Default for Config {
             max_qos: QoS::ExactlyOnce,
             max_topic_alias: 10,
             max_topic_alias_broker: 10,
+            sys_interval_s: 10,
             connection_messages: true,
         }
     }

@@ -18,7 +18,7 @@
 //! buffer.rs    InBuf (unfinished input), OutBuf (append, advance, shared payloads), Pool
 //! topic.rs     topic names and filters: validation, levels, $share
 //! codec/       bytes <-> packets, pure; the only place that knows protocol versions
-//! broker/      the pure core; owns all protocol state
+//! broker/      the pure core; owns all protocol state, and the counters below $SYS
 //! ```
 //!
 //! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os`;

@@ -24,6 +24,12 @@ const DUE: u16 = u16::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerId(u32);
 
+impl Default for TimerId {
+    fn default() -> TimerId {
+        TimerId::NONE
+    }
+}
+
 impl TimerId {
     /// No timer: saves the space of an `Option` in places that exist ten thousand times.
     pub const NONE: TimerId = TimerId(NONE);

@@ -14,6 +14,7 @@ impl Broker {
         self.check_waiting();
         self.check_sessions();
         self.check_subscriptions();
+        self.check_sys();
     }
 
     fn check_links(&self) {
@@ -100,6 +101,14 @@ impl Broker {
                 );
             }
         }
+    }
+
+    fn check_sys(&self) {
+        let connected = self.clients.sessions.iter().filter(|(_, session)| session.is_connected()).count();
+        assert_eq!(connected, self.clients.connected_count, "connected sessions are counted wrongly");
+        let has_values = self.retained.find("$SYS/broker/version").is_some();
+        assert_eq!(has_values, self.sys.timer != TimerId::NONE, "values below $SYS are there, but nobody keeps them");
+        assert!(has_values || !self.index.has_sys_filters() || self.clients.config.sys_interval_s == 0);
     }
 
     fn check_subscriptions(&self) {

@@ -23,6 +23,10 @@ pub struct Clients {
     pub links: Slab<Link>,
     pub sessions: Slab<Session>,
     session_by_client_id: Table,
+    /// Sessions with a link.
+    pub connected_count: usize,
+    /// The most sessions there ever were.
+    pub sessions_max: usize,
     pub wheel: Wheel,
     pub pool: Pool,
     pub stats: Stats,
@@ -46,6 +50,8 @@ impl Clients {
             links: Slab::new(),
             sessions: Slab::new(),
             session_by_client_id: Table::default(),
+            connected_count: 0,
+            sessions_max: 0,
             wheel: Wheel::default(),
             pool: Pool::default(),
             stats: Stats::default(),
@@ -127,6 +133,7 @@ impl Clients {
     pub fn add_session(&mut self, client_id: &str) -> u32 {
         let id = self.sessions.insert(Session::new(client_id)) as u32;
         self.session_by_client_id.insert(self.seed.hash(0, client_id), id);
+        self.sessions_max = self.sessions_max.max(self.sessions.len());
         id
     }
 

@@ -294,6 +294,7 @@ impl Broker {
     /// The session goes on without its link, or ends with it.
     fn detach(&mut self, id: u32, now: Millis) {
         let keeps_qos0 = self.clients.config.queue_qos0_messages;
+        self.clients.connected_count -= 1;
         let session = self.clients.session_mut(id);
         session.link = NONE;
         let expiry_s = session.expiry_s;
@@ -350,6 +351,7 @@ impl Broker {
         self.publish_will(id, now);
         self.fail_over(id, true, now);
         let session = self.clients.session_mut(id);
+        session.log_drops("before its session ended");
         let timer = std::mem::replace(&mut session.timer, TimerId::NONE);
         for key in std::mem::take(&mut session.subscriptions) {
             self.index.unsubscribe(key, id);

@@ -36,6 +36,7 @@ impl Broker {
     /// Handles the body of the first packet.
     pub(super) fn connect(&mut self, id: LinkId, body: &[u8], now: Millis) {
         let version = codec::connect_version(body);
+        self.clients.stats.connects_received += 1;
         self.clients.link_mut(id).version = version.unwrap_or(Version::V311);
         match codec::decode(super::FIRST_BYTE_OF_CONNECT, body, Version::V311, Direction::ToServer) {
             Ok(Packet::Connect(connect)) => {
@@ -239,8 +240,8 @@ impl Broker {
         session.will = connect.will.as_ref().map(|will| Box::new(Will::new(will)));
         session.will_at = Millis::NEVER;
         session.expires_at = Millis::NEVER;
-        session.is_drop_logged = false;
         let timer = std::mem::replace(&mut session.timer, TimerId::NONE);
+        self.clients.connected_count += 1;
         self.clients.wheel.cancel(timer);
         self.clients.arm_keep_alive(id, now);
     }

@@ -266,8 +266,8 @@ impl Clients {
         self.stats.messages_dropped += 1;
         let session = &mut self.sessions[session as usize];
         session.dropped = session.dropped.saturating_add(1);
-        if !session.is_drop_logged {
-            session.is_drop_logged = true;
+        session.dropped_in_a_row = session.dropped_in_a_row.saturating_add(1);
+        if session.dropped_in_a_row == 1 {
             log::info!(
                 "Outgoing messages are being dropped for client {}. Its queue is full; the first was for topic '{topic}'.",
                 session.client_id
@@ -295,7 +295,7 @@ impl Clients {
                 continue;
             }
             let Some(first) = delivery.queue.front() else {
-                session.is_drop_logged = false;
+                session.log_drops("before it caught up");
                 return;
             };
             if first.message.expires_at() <= now {
@@ -440,6 +440,7 @@ impl Clients {
             return false;
         }
         stats.publishes_sent += 1;
+        stats.publish_bytes_sent += parts.payload.len() as u64;
         stats.packets_sent += 1;
         let before = link.output.own_len();
         let output = &mut link.output;

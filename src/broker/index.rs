@@ -165,6 +165,10 @@ pub struct Index {
     share_of: Table,
     share_generation: u32,
     subscription_count: usize,
+    /// Of those, the ones that are not shared.
+    plain_count: usize,
+    /// Filters below `$SYS`.
+    sys_filter_count: usize,
 }
 
 impl Index {
@@ -181,12 +185,24 @@ impl Index {
             share_of: Table::default(),
             share_generation: 0,
             subscription_count: 0,
+            plain_count: 0,
+            sys_filter_count: 0,
         }
     }
 
     /// Subscriptions of all sessions, shared ones included.
     pub fn subscription_count(&self) -> usize {
         self.subscription_count
+    }
+
+    /// Subscriptions of all sessions, shared ones not included.
+    pub fn plain_count(&self) -> usize {
+        self.plain_count
+    }
+
+    /// Whether anybody subscribes below `$SYS`.
+    pub fn has_sys_filters(&self) -> bool {
+        self.sys_filter_count > 0
     }
 
     pub fn filter_text(&self, filter: FilterId) -> &str {
@@ -200,6 +216,7 @@ impl Index {
         let Some(name) = filter.share_name else {
             let is_new = self.filters[id as usize].subscribers.put(subscriber);
             self.subscription_count += is_new as usize;
+            self.plain_count += is_new as usize;
             return (SubscriptionKey { filter: id, share: NONE }, is_new);
         };
         let share = self.find_share(id, name).unwrap_or_else(|| self.add_share(id, name));
@@ -232,6 +249,7 @@ impl Index {
     pub fn unsubscribe(&mut self, key: SubscriptionKey, session: u32) {
         self.subscription_count -= 1;
         if key.share == NONE {
+            self.plain_count -= 1;
             self.filters[key.filter as usize].subscribers.remove(session);
         } else {
             let share = &mut self.shares[share_place(key.share)];
@@ -356,6 +374,7 @@ impl Index {
     fn add_filter(&mut self, text: &str) -> FilterId {
         let filter = Filter { text: text.into(), subscribers: Subscribers::Nobody, shares: Vec::new(), node: NONE };
         let id = self.filters.insert(filter) as FilterId;
+        self.sys_filter_count += text.starts_with("$SYS/") as usize;
         if !has_wildcard(text) {
             self.exact.insert(self.seed.hash(NONE, text), id);
             return id;
@@ -396,6 +415,7 @@ impl Index {
 
     fn remove_filter(&mut self, id: FilterId) {
         let filter = self.filters.remove(id as usize);
+        self.sys_filter_count -= filter.text.starts_with("$SYS/") as usize;
         if filter.node == NONE {
             self.exact.remove(self.seed.hash(NONE, &filter.text), id);
             return;

@@ -35,6 +35,7 @@ mod session;
 mod share;
 mod stats;
 mod subscribe;
+mod sys;
 mod table;
 mod timers;
 mod will;
@@ -50,6 +51,7 @@ use self::hash::Seed;
 use self::index::{FilterId, Index};
 use self::link::{Link, Paused, State};
 use self::retained::Retained;
+use self::sys::Sys;
 
 pub use self::close::HangUp;
 pub use self::link::{LinkId, Peer};
@@ -73,6 +75,7 @@ pub struct Broker {
     retained: Retained,
     /// Armed for the first retained message that expires.
     retained_timer: crate::wheel::TimerId,
+    sys: Sys,
     /// Reused by `route`.
     matches: Vec<FilterId>,
     /// Links whose input may go on.
@@ -89,6 +92,7 @@ impl Broker {
             index: Index::new(Seed(seed)),
             retained: Retained::default(),
             retained_timer: crate::wheel::TimerId::NONE,
+            sys: Sys::default(),
             matches: Vec::new(),
             resumed: Vec::new(),
             random: seed ^ 0x9E37_79B9_7F4A_7C15,

@@ -29,6 +29,7 @@ struct OwnProperties {
 impl Broker {
     pub(super) fn publish(&mut self, id: LinkId, packet: Publish, now: Millis) -> Result<(), CloseReason> {
         self.clients.stats.publishes_received += 1;
+        self.clients.stats.publish_bytes_received += packet.payload.len() as u64;
         let mut own = OwnProperties::default();
         let mut forwarded = Vec::new();
         let mut properties = packet.properties.as_bytes();
@@ -70,7 +71,7 @@ impl Broker {
         };
         if packet.retain {
             let client_id = self.clients.sessions[session as usize].client_id.clone();
-            self.retain(&parts, client_id);
+            self.retain(&parts, Some(client_id));
         }
         let route = self.route(parts, session, now);
         let wait_for = route.wait_for;
@@ -94,12 +95,12 @@ impl Broker {
     }
 
     /// Stores or clears the retained message of a topic. [MQTT-3.3.1-5] [MQTT-3.3.1-10] (3.1.1) [MQTT-3.3.1-6] (5.0)
-    pub(super) fn retain(&mut self, parts: &MessageParts, client_id: Rc<str>) {
+    pub(super) fn retain(&mut self, parts: &MessageParts, publisher: Option<Rc<str>>) {
         if parts.payload.is_empty() {
             self.retained.remove(parts.topic);
         } else {
             let message = Message::new(parts, &mut self.clients.scratch);
-            self.retained.insert(message, Some(client_id));
+            self.retained.insert(message, publisher);
         }
         if parts.expires_at != Millis::NEVER {
             self.arm_retained();

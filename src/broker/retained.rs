@@ -84,6 +84,11 @@ impl Retained {
         true
     }
 
+    /// The message of a topic.
+    pub fn find(&self, topic: &str) -> Option<&Message> {
+        self.entries.get(topic.as_bytes()).map(|entry| &entry.message)
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -32,8 +32,8 @@ pub struct Session {
     pub timer: TimerId,
     /// Messages lost to a full queue.
     pub dropped: u32,
-    /// The loss was logged; again once the queue was empty.
-    pub is_drop_logged: bool,
+    /// Those lost since the queue was last empty: the first one was logged, and the sum will be.
+    pub dropped_in_a_row: u32,
 }
 
 impl Session {
@@ -50,7 +50,7 @@ impl Session {
             expires_at: Millis::NEVER,
             timer: TimerId::NONE,
             dropped: 0,
-            is_drop_logged: false,
+            dropped_in_a_row: 0,
         }
     }
 
@@ -60,6 +60,14 @@ impl Session {
 
     pub fn delivery_mut(&mut self) -> &mut Delivery {
         self.delivery.get_or_insert_default()
+    }
+
+    /// Losses have come to an end: says how many there were, of which the first was logged when it happened.
+    pub fn log_drops(&mut self, until: &str) {
+        let count = std::mem::take(&mut self.dropped_in_a_row);
+        if count > 0 {
+            log::info!("{count} outgoing messages were dropped for client {} {until}.", self.client_id);
+        }
     }
 
     /// Retained messages are still owed to new subscriptions.

@@ -10,6 +10,11 @@ pub struct Stats {
     pub packets_sent: u64,
     pub publishes_received: u64,
     pub publishes_sent: u64,
+    /// Payloads of those.
+    pub publish_bytes_received: u64,
+    pub publish_bytes_sent: u64,
+    /// CONNECT packets, well-formed or not.
+    pub connects_received: u64,
     /// Messages lost to full queues.
     pub messages_dropped: u64,
     /// Messages whose Message Expiry Interval passed before they were sent.

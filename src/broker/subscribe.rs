@@ -25,7 +25,7 @@ impl Broker {
         let mut codes = Vec::new();
         for (filter, options) in packet.filters() {
             // One after the other, each as if it had come alone. [MQTT-3.8.4-4] (3.1.1) [MQTT-3.8.4-5] (5.0)
-            let reason = self.subscribe_one(id, filter, options, subscription_id.unwrap_or(0));
+            let reason = self.subscribe_one(id, filter, options, subscription_id.unwrap_or(0), now);
             codes.push(version.suback_code(reason));
         }
         // The answer goes first: clients give up waiting for it long before a large retained set is through.
@@ -37,7 +37,14 @@ impl Broker {
         Ok(())
     }
 
-    fn subscribe_one(&mut self, id: LinkId, text: &str, options: SubscribeOptions, subscription_id: u32) -> ReasonCode {
+    fn subscribe_one(
+        &mut self,
+        id: LinkId,
+        text: &str,
+        options: SubscribeOptions,
+        subscription_id: u32,
+        now: Millis,
+    ) -> ReasonCode {
         let Some(filter) = ShareFilter::parse(text) else { return ReasonCode::TopicFilterInvalid };
         if filter.filter.split('/').count() > LEVELS_MAX {
             log::info!("Client {} subscribes to more than {LEVELS_MAX} levels; refused.", self.clients.name(id));
@@ -56,6 +63,9 @@ impl Broker {
             no_local: options.no_local || link.is_bridge,
             retain_as_published: options.retain_as_published || link.is_bridge,
         };
+        if filter.filter.starts_with("$SYS/") {
+            self.begin_sys(now);
+        }
         let (key, is_new) = self.index.subscribe(filter, subscriber);
         log::debug!("{} {} {text}", self.clients.client_id(id), qos as u8);
         let session = self.clients.session_mut(session);

@@ -13,6 +13,10 @@ const LINK: u8 = 0;
 const STALL: u8 = 1;
 const SESSION: u8 = 2;
 const RETAINED: u8 = 3;
+const SYS: u8 = 4;
+
+/// The one timer of the topics below `$SYS`.
+pub(super) const SYS_OWNER: Owner = Owner { kind: SYS, id: 0 };
 
 /// Deadlines that need not be exact are rounded up to this, so that many share one wake-up.
 const COARSE_MS: u64 = 250;
@@ -45,6 +49,7 @@ impl Broker {
                     false => self.session_due(owner.id, now),
                 }
             }
+            SYS => self.sys_due(now),
             _ => {
                 self.retained_timer = TimerId::NONE;
                 self.retained.expire(now);

@@ -64,7 +64,7 @@ impl Broker {
         };
         if will.retain {
             // [MQTT-3.1.2-17] (3.1.1) [MQTT-3.1.2-15] (5.0)
-            self.retain(&parts, client_id);
+            self.retain(&parts, Some(client_id));
         }
         // A will is one message, and its publisher is gone: nobody waits.
         self.route(parts, NONE, now);

@@ -304,6 +304,13 @@ pub static OPTIONS: &[Row] = &[
     .scope(Scope::Listener),
     row(
         Group::Program,
+        "sys_interval",
+        number("SECONDS", 1, 65_535, Zero::Means("no such topics"), |draft, s| draft.core.sys_interval_s = s as u16),
+        "10",
+        "How often the topics below $SYS are brought up to date.",
+    ),
+    row(
+        Group::Program,
         "connection_messages",
         Value::Bool(|draft, log| draft.core.connection_messages = log),
         "true",

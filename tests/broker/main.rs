@@ -24,6 +24,7 @@ mod retransmission;
 mod session;
 mod share;
 mod subscribe;
+mod sys;
 mod topics;
 mod unsubscribe;
 mod will;

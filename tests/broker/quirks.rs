@@ -164,7 +164,7 @@ fn dup_with_qos_0_is_accepted_and_logged_once() {
 
 #[test]
 fn publishing_below_sys_is_denied_quietly() {
-    let mut w = World::new();
+    let mut w = World::with(|config| config.sys_interval_s = 0);
     let (c, s) = (w.client("c"), w.client("s"));
     w.subscribe(s, "$SYS/# 0");
     w.tell(c, "PUBLISH q1 #1 retain $SYS/broker/x y, PUBLISH q1 #2 $SYS z");
@@ -174,7 +174,7 @@ fn publishing_below_sys_is_denied_quietly() {
 
 #[test]
 fn a_bridge_may_publish_its_state_below_sys() {
-    let mut w = World::new();
+    let mut w = World::with(|config| config.sys_interval_s = 0);
     let (c, s) = (w.client("c"), w.client("s"));
     w.subscribe(s, "$SYS/# 0");
     w.publish(c, "q1 retain $SYS/broker/connection/house.attic/state 1");

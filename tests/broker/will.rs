@@ -230,9 +230,11 @@ fn a_retained_will_expires_counted_from_its_publication() {
 fn a_will_below_sys_is_not_published() {
     let (mut w, watcher) = world();
     w.subscribe(watcher, "$SYS/# 0");
+    let retained_count = w.broker.retained_count();
+    w.heard(watcher);
     let c = w.join(v311("c").will("retain $SYS/x gone"));
     w.hang_up(c);
-    assert_eq!((w.heard(watcher), w.broker.retained_count()), ("".into(), 0));
+    assert_eq!((w.heard(watcher), w.broker.retained_count()), ("".into(), retained_count));
 }
 
 #[test]

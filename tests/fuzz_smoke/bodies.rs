@@ -154,7 +154,7 @@ pub fn broker(data: &[u8]) {
             10 | 11 => {
                 let link = world.pick(&mut source);
                 let filter =
-                    ["#", "a/+", "+", "$share/g/a/b", "$share/g/#", "$share/h/a", "a/b", "$x"][source.below(8)];
+                    ["#", "a/+", "+", "$share/g/a/b", "$share/g/#", "$share/h/a", "a/b", "$SYS/#"][source.below(8)];
                 let options = (source.byte() % 3) | (source.byte() & 0x3C);
                 let bytes = subscribe_as(world.version(link), filter, options, 1 + u16::from(source.byte()));
                 world.receive(link, &bytes);

@@ -1,0 +1,156 @@
+//! The broker's own topics below `$SYS`: their values, when they are published, and what they cost those who do not ask.
+
+use std::collections::BTreeMap;
+
+use crate::harness::{Client, World, log_count};
+use crate::hello::{v5, v311};
+
+/// The values a client heard of, by topic below `$SYS/broker/`; a later one in place of an earlier one.
+fn values(w: &mut World, client: Client) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    while let Some(text) = w.hear_one(client) {
+        let (_, text) = text.split_once("$SYS/broker/").unwrap_or_else(|| panic!("{text}"));
+        // One name has a blank in it.
+        let at = text.find("/count ").map_or_else(|| text.find(' ').unwrap(), |at| at + "/count".len());
+        values.insert(text[..at].to_string(), text[at + 1..].to_string());
+    }
+    values
+}
+
+#[test]
+fn the_first_subscription_below_sys_brings_all_values() {
+    let mut w = World::new();
+    let (c, away) = (w.client("c"), w.join(v311("away").stored()));
+    w.hang_up(away);
+    w.subscribe(c, "plain 0 $share/g/plain 1 $SYS/# 0");
+    let values = values(&mut w, c);
+    for (topic, value) in [
+        ("version", concat!("midge version ", env!("CARGO_PKG_VERSION"))),
+        ("uptime", "1000 seconds"),
+        ("clients/total", "2"),
+        ("clients/maximum", "2"),
+        ("clients/connected", "1"),
+        ("clients/active", "1"),
+        ("clients/disconnected", "1"),
+        ("clients/inactive", "1"),
+        ("clients/expired", "0"),
+        ("subscriptions/count", "1"),
+        ("shared_subscriptions/count", "1"),
+        ("messages/received", "3"),
+        ("publish/messages/received", "0"),
+        ("publish/messages/dropped", "0"),
+        ("publish/messages/dropped/clients", "0"),
+        ("connections/socket/count", "2"),
+        ("retained messages/count", "53"),
+        ("load/connections/1min", "0.12"),
+        ("load/publish/dropped/15min", "0.00"),
+    ] {
+        assert_eq!(values.get(topic).map(String::as_str), Some(value), "{topic}");
+    }
+    assert_eq!(values.len(), 2 + 1 + 9 * 3 + 23);
+}
+
+#[test]
+fn values_come_again_only_when_they_change_and_live_without_the_retain_flag() {
+    let mut w = World::new();
+    let (c, p) = (w.client("c"), w.client("p"));
+    w.subscribe(c, "$SYS/broker/publish/messages/received 2 $SYS/broker/clients/total 0");
+    assert_eq!(
+        w.heard(c),
+        "PUBLISH retain q2 #1 $SYS/broker/publish/messages/received 0, PUBLISH retain $SYS/broker/clients/total 2"
+    );
+    w.tell(c, "PUBREC #1, PUBCOMP #1");
+    w.heard(c);
+    w.advance_s(60);
+    assert_eq!(w.heard(c), "");
+    w.tell(p, "PUBLISH t x, PUBLISH t y");
+    w.advance_s(9);
+    assert_eq!(w.heard(c), "");
+    w.advance_s(1);
+    assert_eq!(w.heard(c), "PUBLISH q2 #2 $SYS/broker/publish/messages/received 2");
+}
+
+#[test]
+fn nobody_below_sys_means_no_timer_and_no_values() {
+    let mut w = World::new();
+    let c = w.client("c");
+    w.subscribe(c, "# 0 +/# 0 +/broker/uptime 0 $share/g/# 0");
+    assert_eq!((w.broker.next_deadline(), w.broker.retained_count()), (None, 0));
+    w.subscribe(c, "$share/g/$SYS/broker/uptime 0");
+    assert!(w.broker.next_deadline().is_some() && w.broker.retained_count() > 50);
+    w.tell(c, "UNSUBSCRIBE #9 $share/g/$SYS/broker/uptime");
+    w.advance_s(10);
+    assert_eq!((w.broker.next_deadline(), w.broker.retained_count()), (None, 0));
+    w.heard(c);
+    // And again from the beginning.
+    w.subscribe(c, "$SYS/broker/uptime 0");
+    assert_eq!(w.heard(c), "PUBLISH retain $SYS/broker/uptime 1010 seconds");
+    w.hang_up(c);
+    w.advance_s(20);
+    assert_eq!((w.broker.next_deadline(), w.broker.retained_count()), (None, 0));
+}
+
+#[test]
+fn the_values_of_a_bridge_outlive_the_brokers_own() {
+    let mut w = World::new();
+    let c = w.client("c");
+    w.publish(c, "retain $SYS/broker/connection/attic/state 1");
+    w.subscribe(c, "$SYS/broker/connection/# 0");
+    assert_eq!(w.heard(c), "PUBLISH retain $SYS/broker/connection/attic/state 1");
+    w.tell(c, "UNSUBSCRIBE #9 $SYS/broker/connection/#");
+    w.advance_s(10);
+    assert_eq!(w.broker.retained_count(), 1);
+}
+
+#[test]
+fn an_interval_of_0_means_no_topics() {
+    let mut w = World::with(|config| config.sys_interval_s = 0);
+    let c = w.client("c");
+    w.subscribe(c, "$SYS/# 0");
+    assert_eq!((w.heard(c).as_str(), w.broker.next_deadline()), ("", None));
+}
+
+#[test]
+fn losses_are_counted_with_the_names_of_those_who_lost() {
+    let mut w = World::with(|config| config.max_queued_messages = 5);
+    let (p, c) = (w.client("p"), w.client("c"));
+    for (id, lost) in [("a b", 2), ("ä\n#", 4)] {
+        let s = w.join(v311(id).stored());
+        w.subscribe(s, "t 1");
+        w.hang_up(s);
+        for _ in 0..lost {
+            w.publish(p, "q1 t x");
+        }
+    }
+    w.subscribe(c, "$SYS/broker/publish/messages/dropped/# 0 $SYS/broker/load/publish/dropped/1min 0");
+    let first = values(&mut w, c);
+    assert_eq!(
+        (first["publish/messages/dropped"].as_str(), first["load/publish/dropped/1min"].as_str()),
+        ("1", "0.06")
+    );
+    assert_eq!(first["publish/messages/dropped/clients"], "1 a b");
+    (0..3).for_each(|_| w.publish(p, "q1 t x"));
+    w.advance_s(10);
+    let then = values(&mut w, c);
+    assert_eq!(then["publish/messages/dropped"], "6");
+    assert_eq!(then["publish/messages/dropped/clients"], "4 a b\n2 ä\\n#");
+}
+
+#[test]
+fn a_client_that_caught_up_is_logged_with_the_number_it_lost() {
+    let mut w = World::with(|config| config.max_queued_messages = 5);
+    let (p, s) = (w.client("p"), w.join(v5("s").stored()));
+    w.subscribe(s, "t 0 u 1");
+    w.hang_up(s);
+    (0..12).for_each(|_| w.publish(p, "q1 u x"));
+    assert_eq!(log_count("Outgoing messages are being dropped for client s."), 1);
+    assert_eq!(log_count("were dropped for client s"), 0);
+    w.join(v5("s").stored());
+    assert_eq!(log_count("7 outgoing messages were dropped for client s before it caught up."), 1);
+    let s = w.join(v5("s").stored());
+    w.hang_up(s);
+    (0..7).for_each(|_| w.publish(p, "q1 u x"));
+    w.join(v5("s"));
+    // Five of the twelve were still unacknowledged, and two of these seven found no room.
+    assert_eq!(log_count("2 outgoing messages were dropped for client s before its session ended."), 1);
+}
