@@ -1,0 +1,260 @@
+//! Fixed workloads through the core, for counting instructions: `scripts/instructions` runs them under callgrind, which counts
+//! the same for the same program and input whatever else the machine does. What is counted is `measured` alone: decode, route,
+//! encode, acknowledge, and what a turn of the loop asks of the core; no socket and no system call.
+
+use std::hint::black_box;
+use std::io::IoSlice;
+
+use midge::broker::{Broker, LinkId, Peer};
+use midge::buffer::OutBuf;
+use midge::codec::{
+    self, Ack, Connect, Direction, Packet, Properties, PropertiesBuf, Property, Publish, QoS, ReasonCode,
+    RetainHandling, Split, Subscribe, SubscribeOptions, Version,
+};
+use midge::config::Config;
+use midge::time::Millis;
+
+/// Messages that arrive with one read.
+const BURST: usize = 32;
+const NOW: Millis = Millis(1000);
+
+/// What is published, and who gets it.
+struct Workload {
+    name: &'static str,
+    version: Version,
+    qos: QoS,
+    /// Clients that subscribe to the topic.
+    subscribers: usize,
+    /// Other subscriptions in the index.
+    others: usize,
+    payload_len: usize,
+    retain: bool,
+    bursts: usize,
+}
+
+const PLAIN: Workload = Workload {
+    name: "",
+    version: Version::V311,
+    qos: QoS::AtMostOnce,
+    subscribers: 1,
+    others: 0,
+    payload_len: 64,
+    retain: false,
+    bursts: 50,
+};
+
+const WORKLOADS: [Workload; 14] = [
+    Workload { name: "qos0-1-1", ..PLAIN },
+    Workload { name: "qos1-1-1", qos: QoS::AtLeastOnce, ..PLAIN },
+    Workload { name: "qos2-1-1", qos: QoS::ExactlyOnce, ..PLAIN },
+    Workload { name: "qos0-1-50", subscribers: 50, bursts: 10, ..PLAIN },
+    Workload { name: "qos1-1-50", subscribers: 50, bursts: 10, qos: QoS::AtLeastOnce, ..PLAIN },
+    Workload { name: "qos2-1-50", subscribers: 50, bursts: 10, qos: QoS::ExactlyOnce, ..PLAIN },
+    Workload { name: "qos0-1-1-among-10k", others: 10_000, ..PLAIN },
+    Workload { name: "qos1-1-1-among-10k", others: 10_000, qos: QoS::AtLeastOnce, ..PLAIN },
+    Workload { name: "qos2-1-1-among-10k", others: 10_000, qos: QoS::ExactlyOnce, ..PLAIN },
+    Workload { name: "qos0-1-1-v5", version: Version::V5, ..PLAIN },
+    Workload {
+        name: "qos1-1-50-v5",
+        version: Version::V5,
+        subscribers: 50,
+        bursts: 10,
+        qos: QoS::AtLeastOnce,
+        ..PLAIN
+    },
+    Workload { name: "qos0-1-0", subscribers: 0, ..PLAIN },
+    Workload { name: "qos1-1-1-retained", qos: QoS::AtLeastOnce, retain: true, ..PLAIN },
+    Workload { name: "qos0-1-50-16k", subscribers: 50, payload_len: 16 << 10, bursts: 4, ..PLAIN },
+];
+
+struct Core {
+    broker: Broker,
+    version: Version,
+    links: Vec<LinkId>,
+    publisher: LinkId,
+    /// Bytes for the broker, by link.
+    replies: Vec<(LinkId, Vec<u8>)>,
+    delivered: usize,
+}
+
+impl Core {
+    fn new(workload: &Workload) -> Core {
+        let broker = Broker::new(Config::default(), 7);
+        let (version, links, replies) = (workload.version, Vec::new(), Vec::new());
+        let mut core = Core { broker, version, links, publisher: 0, replies, delivered: 0 };
+        core.publisher = core.join("publisher");
+        for number in 0..workload.subscribers {
+            let link = core.join(&format!("subscriber-{number}"));
+            // Plain filters and wildcards in turn.
+            let filter = ["house/kitchen/temperature", "house/+/temperature"][number % 2];
+            core.subscribe(link, filter);
+        }
+        for number in 0..workload.others {
+            if number % 50 == 0 {
+                core.join(&format!("other-{number}"));
+            }
+            let link = core.broker.link_count() as LinkId - 1;
+            let (room, thing) = (number / 3 % 97, number / 300);
+            let filter = match number % 3 {
+                0 => format!("house/room-{room}/thing-{thing}/state"),
+                1 => format!("house/+/thing-{number}/#"),
+                _ => format!("yard/room-{room}/+/thing-{thing}"),
+            };
+            core.subscribe(link, &filter);
+        }
+        core.answer();
+        core
+    }
+
+    fn join(&mut self, client_id: &str) -> LinkId {
+        let mut properties = PropertiesBuf::default();
+        if self.version.has_properties() {
+            properties.push(Property::ReceiveMaximum(100));
+            properties.push(Property::TopicAliasMaximum(10));
+        }
+        let connect = Connect {
+            version: self.version,
+            bridge: false,
+            clean_start: true,
+            session_expiry_s: 0,
+            keep_alive_s: 60,
+            client_id,
+            will: None,
+            username: None,
+            password: None,
+            properties: properties.as_properties(),
+        };
+        let link = self.broker.open(Peer::Unknown, true, NOW);
+        self.turn(link, &encoded(&Packet::Connect(connect), self.version));
+        link
+    }
+
+    fn subscribe(&mut self, link: LinkId, filter: &str) {
+        let (no_local, retain_as_published, retain_handling) = (false, false, RetainHandling::Send);
+        let options = SubscribeOptions { qos: QoS::ExactlyOnce, no_local, retain_as_published, retain_handling };
+        let mut payload = Vec::new();
+        Subscribe::push_filter(&mut payload, filter, options);
+        let subscribe = Subscribe { packet_id: 1, properties: Properties::EMPTY, payload: &payload };
+        self.turn(link, &encoded(&Packet::Subscribe(subscribe), self.version));
+    }
+
+    /// A turn of the server's loop, whose writes take everything. What was written is put down for `answer`.
+    fn turn(&mut self, link: LinkId, bytes: &[u8]) {
+        self.broker.receive(link, bytes, NOW);
+        self.broker.resume(&mut self.links, NOW);
+        self.links.clear();
+        self.broker.take_dirty(&mut self.links);
+        for at in 0..self.links.len() {
+            let link = self.links[at];
+            let mut slices = [IoSlice::new(&[]); OutBuf::SLICES_MAX];
+            let count = self.broker.output(link).slices(&mut slices);
+            let len = slices[..count].iter().map(|slice| slice.len()).sum();
+            note(&mut self.replies, link, &slices[..count]);
+            self.broker.wrote(link, len, NOW);
+            self.broker.mark_unwritten(link);
+        }
+        self.links.clear();
+        self.broker.tick(NOW);
+    }
+
+    /// The clients' answers to all they were sent, until nobody says anything any more.
+    fn answer(&mut self) {
+        while !self.replies.is_empty() {
+            let said = std::mem::take(&mut self.replies);
+            for (link, bytes) in said {
+                let (answers, delivered) = answers(&bytes, self.version);
+                self.delivered += delivered;
+                if !answers.is_empty() {
+                    measured(self, link, &answers);
+                }
+            }
+            while self.broker.has_work() {
+                let publisher = self.publisher;
+                measured(self, publisher, &[]);
+            }
+        }
+    }
+}
+
+/// What is counted.
+#[inline(never)]
+fn measured(core: &mut Core, link: LinkId, bytes: &[u8]) {
+    core.turn(black_box(link), black_box(bytes));
+}
+
+/// The clients' part of a write, which is not counted.
+#[inline(never)]
+fn note(replies: &mut Vec<(LinkId, Vec<u8>)>, link: LinkId, slices: &[IoSlice]) {
+    replies.push((link, slices.iter().flat_map(|slice| slice.iter().copied()).collect()));
+}
+
+/// What a client answers to these packets, and how many of them are messages.
+fn answers(bytes: &[u8], version: Version) -> (Vec<u8>, usize) {
+    let (mut answers, mut delivered, mut at) = (Vec::new(), 0, 0);
+    while let Ok(Split::Frame { body, len }) = codec::split_frame(&bytes[at..], 0) {
+        let frame = &bytes[at..at + len];
+        let ack = |packet_id| Ack { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY };
+        match codec::decode(frame[0], &frame[body..], version, Direction::ToClient).expect("a packet") {
+            Packet::Publish(publish) => {
+                delivered += 1;
+                match publish.qos {
+                    QoS::AtMostOnce => {}
+                    QoS::AtLeastOnce => Packet::PubAck(ack(publish.packet_id)).encode(version, &mut answers),
+                    QoS::ExactlyOnce => Packet::PubRec(ack(publish.packet_id)).encode(version, &mut answers),
+                }
+            }
+            Packet::PubRec(it) => Packet::PubRel(ack(it.packet_id)).encode(version, &mut answers),
+            Packet::PubRel(it) => Packet::PubComp(ack(it.packet_id)).encode(version, &mut answers),
+            _ => {}
+        }
+        at += len;
+    }
+    (answers, delivered)
+}
+
+fn encoded(packet: &Packet, version: Version) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    packet.encode(version, &mut bytes);
+    bytes
+}
+
+fn burst(workload: &Workload) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let payload = vec![b'x'; workload.payload_len];
+    for number in 0..BURST {
+        let packet_id = if workload.qos == QoS::AtMostOnce { 0 } else { 1 + number as u16 };
+        let publish = Publish {
+            dup: false,
+            qos: workload.qos,
+            retain: workload.retain,
+            topic: "house/kitchen/temperature",
+            packet_id,
+            properties: Properties::EMPTY,
+            payload: &payload,
+        };
+        Packet::Publish(publish).encode(workload.version, &mut bytes);
+    }
+    bytes
+}
+
+fn run(workload: &Workload) {
+    let mut core = Core::new(workload);
+    let burst = burst(workload);
+    for _ in 0..workload.bursts {
+        let publisher = core.publisher;
+        measured(&mut core, publisher, &burst);
+        core.answer();
+    }
+    let published = workload.bursts * BURST;
+    assert_eq!(core.delivered, published * workload.subscribers, "{}: messages were lost", workload.name);
+    println!("{} {}", workload.name, published * workload.subscribers.max(1));
+}
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    for workload in &WORKLOADS {
+        if wanted.is_empty() || wanted.iter().any(|name| name == workload.name) {
+            run(workload);
+        }
+    }
+}
