@@ -1,6 +1,7 @@
 //! The byte buffers of a connection. `InBuf` holds input only while a packet is unfinished or its link is paused;
-//! `OutBuf` holds output only until it is written. An idle connection holds neither: spent memory goes back to the
-//! `Pool`, so that steady traffic allocates nothing. Knows neither sockets nor packets.
+//! `OutBuf` holds output only until it is written. An idle connection holds neither, but one pointer for each: spent memory
+//! goes back to the `Pool`, so that steady traffic allocates nothing, and from there to the allocator when it was not needed
+//! for a while. Knows neither sockets nor packets.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -9,35 +10,85 @@ use std::rc::Rc;
 /// Spent buffers for the next link that needs one. Bounded: what is left over is freed.
 #[derive(Default)]
 pub struct Pool {
-    spare: Vec<Vec<u8>>,
+    // Boxed, so that giving and taking moves a pointer.
+    #[allow(clippy::vec_box)]
+    output: Vec<Box<Output>>,
+    #[allow(clippy::vec_box)]
+    input: Vec<Box<Input>>,
+    /// Capacity of the spare buffers.
+    bytes: usize,
+    /// The fewest spare buffers there were since the last trim: so many were not needed.
+    unused: usize,
 }
 
 impl Pool {
-    /// 32 buffers of at most 16 kB: half a megabyte at the worst, and more than the links that are busy in one turn
-    /// on a small machine.
-    const SPARE_MAX: usize = 32;
+    /// A megabyte: a buffer for each of a thousand subscribers, written to in one turn.
+    const BYTES_MAX: usize = 1 << 20;
+    /// What a single one may keep.
     const CAPACITY_MAX: usize = 16 << 10;
 
-    pub fn take(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
+    fn take_output(&mut self) -> Box<Output> {
+        let buffer = self.output.pop().unwrap_or_default();
+        self.bytes -= buffer.bytes.capacity();
+        self.unused = self.unused.min(self.output.len());
+        buffer
     }
 
-    pub fn put(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && buffer.capacity() <= Pool::CAPACITY_MAX && self.spare.len() < Pool::SPARE_MAX {
-            buffer.clear();
-            self.spare.push(buffer);
+    fn put_output(&mut self, mut buffer: Box<Output>) {
+        debug_assert!(buffer.shared.is_empty() && buffer.shared_len == 0);
+        let capacity = buffer.bytes.capacity();
+        if self.has_room(capacity) {
+            buffer.bytes.clear();
+            buffer.head = 0;
+            if buffer.shared.capacity() > OutBuf::SLICES_MAX {
+                buffer.shared = VecDeque::new();
+            }
+            self.bytes += capacity;
+            self.output.push(buffer);
         }
     }
 
-    /// Frees the spare buffers.
+    fn take_input(&mut self) -> Box<Input> {
+        let buffer = self.input.pop().unwrap_or_default();
+        self.bytes -= buffer.bytes.capacity();
+        buffer
+    }
+
+    fn put_input(&mut self, mut buffer: Box<Input>) {
+        let capacity = buffer.bytes.capacity();
+        if self.has_room(capacity) {
+            buffer.bytes.clear();
+            (buffer.head, buffer.looked_at) = (0, 0);
+            self.bytes += capacity;
+            self.input.push(buffer);
+        }
+    }
+
+    fn has_room(&self, capacity: usize) -> bool {
+        capacity > 0 && capacity <= Pool::CAPACITY_MAX && self.bytes + capacity <= Pool::BYTES_MAX
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.output.is_empty() && self.input.is_empty()
+    }
+
+    /// Frees the spare buffers that were not needed since the last time.
     pub fn trim(&mut self) {
-        self.spare = Vec::new();
+        let kept = self.output.len() - self.unused;
+        self.output.drain(kept..);
+        self.input = Vec::new();
+        self.output.shrink_to(kept);
+        self.bytes = self.output.iter().map(|buffer| buffer.bytes.capacity()).sum();
+        self.unused = kept;
     }
 }
 
 /// Input that could not be used up yet: the beginning of a packet, or whole packets of a paused link.
 #[derive(Default)]
-pub struct InBuf {
+pub struct InBuf(Option<Box<Input>>);
+
+#[derive(Default)]
+struct Input {
     bytes: Vec<u8>,
     head: usize,
     /// Bytes behind `head` that were looked at ahead of their turn.
@@ -46,64 +97,73 @@ pub struct InBuf {
 
 impl InBuf {
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes[self.head..]
+        self.0.as_deref().map_or(&[], |input| &input.bytes[input.head..])
     }
 
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.head
+        self.bytes().len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.0.is_none()
     }
 
     /// Appends `more`. Grows by what has arrived, never by what a peer announced.
     pub fn append(&mut self, more: &[u8], pool: &mut Pool) {
-        if self.bytes.capacity() == 0 {
-            self.bytes = pool.take();
+        if more.is_empty() {
+            return;
         }
-        if self.head > 0 && self.bytes.len() + more.len() > self.bytes.capacity() {
-            self.bytes.drain(..self.head);
-            self.head = 0;
+        let input = self.0.get_or_insert_with(|| pool.take_input());
+        if input.head > 0 && input.bytes.len() + more.len() > input.bytes.capacity() {
+            input.bytes.drain(..input.head);
+            input.head = 0;
         }
-        self.bytes.extend_from_slice(more);
+        input.bytes.extend_from_slice(more);
     }
 
     /// Forgets the first `count` bytes; an empty buffer goes back to the pool.
     pub fn consume(&mut self, count: usize, pool: &mut Pool) {
-        self.head += count;
-        self.looked_at = self.looked_at.saturating_sub(count);
-        if self.head >= self.bytes.len() {
-            pool.put(std::mem::take(self).bytes);
+        let Some(input) = self.0.as_deref_mut() else { return };
+        input.head += count;
+        input.looked_at = input.looked_at.saturating_sub(count);
+        if input.head >= input.bytes.len()
+            && let Some(spent) = self.0.take()
+        {
+            pool.put_input(spent);
         }
     }
 
     /// Where looking ahead goes on, counted from the first byte.
     pub fn looked_at(&self) -> usize {
-        self.looked_at
+        self.0.as_deref().map_or(0, |input| input.looked_at)
     }
 
     /// Looking ahead went from `looked_at` through `looked` bytes and used up those in `taken` (ascending, within the
     /// looked-at part): they are cut out.
-    pub fn cut(&mut self, looked: usize, taken: &[std::ops::Range<usize>]) {
-        let base = self.head;
+    pub fn cut(&mut self, looked: usize, taken: &[std::ops::Range<usize>], pool: &mut Pool) {
+        let Some(input) = self.0.as_deref_mut() else { return };
+        let base = input.head;
         let mut write = taken.first().map_or(0, |range| base + range.start);
         for (at, range) in taken.iter().enumerate() {
-            let end = taken.get(at + 1).map_or(self.bytes.len(), |next| base + next.start);
-            self.bytes.copy_within(base + range.end..end, write);
+            let end = taken.get(at + 1).map_or(input.bytes.len(), |next| base + next.start);
+            input.bytes.copy_within(base + range.end..end, write);
             write += end - (base + range.end);
         }
         let removed: usize = taken.iter().map(|range| range.len()).sum();
         if removed > 0 {
-            self.bytes.truncate(write);
+            input.bytes.truncate(write);
         }
-        self.looked_at = looked - removed;
+        input.looked_at = looked - removed;
+        self.consume(0, pool);
     }
 }
 
 /// Output on its way: encoded packets in one buffer, with large payloads between them that many links share.
 #[derive(Default)]
-pub struct OutBuf {
+pub struct OutBuf(Option<Box<Output>>);
+
+#[derive(Default)]
+struct Output {
     bytes: Vec<u8>,
     head: usize,
     shared: VecDeque<Shared>,
@@ -122,8 +182,9 @@ impl OutBuf {
     pub const SLICES_MAX: usize = 32;
 
     /// Bytes to write.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.own_len() + self.shared_len
+        self.0.as_deref().map_or(0, |output| output.own_len() + output.shared_len)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -131,28 +192,49 @@ impl OutBuf {
     }
 
     /// Bytes to write without the shared payloads: what the output itself takes of memory.
+    #[inline]
     pub fn own_len(&self) -> usize {
-        self.bytes.len() - self.head
+        self.0.as_deref().map_or(0, Output::own_len)
     }
 
     /// The buffer to append encoded packets to.
+    #[inline]
     pub fn tail(&mut self, pool: &mut Pool) -> &mut Vec<u8> {
-        if self.bytes.capacity() == 0 {
-            self.bytes = pool.take();
-        }
-        &mut self.bytes
+        &mut self.0.get_or_insert_with(|| pool.take_output()).bytes
     }
 
     /// Appends `data[from..]` without copying it.
-    pub fn append_shared(&mut self, data: Rc<[u8]>, from: usize) {
+    pub fn append_shared(&mut self, data: Rc<[u8]>, from: usize, pool: &mut Pool) {
         if from < data.len() {
-            self.shared_len += data.len() - from;
-            self.shared.push_back(Shared { at: self.bytes.len(), data, from });
+            let output = self.0.get_or_insert_with(|| pool.take_output());
+            output.shared_len += data.len() - from;
+            output.shared.push_back(Shared { at: output.bytes.len(), data, from });
         }
     }
 
     /// The output as slices for one vectored write; an empty list if there is none.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; OutBuf::SLICES_MAX]) -> usize {
+        self.0.as_deref().map_or(0, |output| output.slices(slices))
+    }
+
+    /// The first `count` bytes were written. An empty buffer goes back to the pool.
+    pub fn advance(&mut self, count: usize, pool: &mut Pool) {
+        let Some(output) = self.0.as_deref_mut() else { return };
+        output.advance(count);
+        if output.own_len() + output.shared_len > 0 {
+            output.compact();
+        } else if let Some(spent) = self.0.take() {
+            pool.put_output(spent);
+        }
+    }
+}
+
+impl Output {
+    fn own_len(&self) -> usize {
+        self.bytes.len() - self.head
+    }
+
+    fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; OutBuf::SLICES_MAX]) -> usize {
         let (mut at, mut count) = (self.head, 0);
         for shared in &self.shared {
             if shared.at > at && count < OutBuf::SLICES_MAX {
@@ -173,8 +255,7 @@ impl OutBuf {
         count
     }
 
-    /// The first `count` bytes were written. An empty buffer goes back to the pool.
-    pub fn advance(&mut self, mut count: usize, pool: &mut Pool) {
+    fn advance(&mut self, mut count: usize) {
         while let Some(shared) = self.shared.front_mut() {
             let own = (shared.at - self.head).min(count);
             self.head += own;
@@ -183,7 +264,6 @@ impl OutBuf {
             if self.head < shared.at || count < rest {
                 shared.from += count;
                 self.shared_len -= count;
-                self.compact();
                 return;
             }
             count -= rest;
@@ -192,11 +272,6 @@ impl OutBuf {
         }
         self.head += count;
         debug_assert!(self.head <= self.bytes.len());
-        if self.is_empty() {
-            pool.put(std::mem::take(self).bytes);
-        } else {
-            self.compact();
-        }
     }
 
     /// Output that is never quite empty must not keep all that was written before it.
@@ -235,11 +310,11 @@ mod tests {
         for step in 1..40 {
             let (mut out, mut pool) = (OutBuf::default(), Pool::default());
             out.tail(&mut pool).extend(b"head1 ");
-            out.append_shared(payload.clone(), 2);
-            out.append_shared(payload.clone(), 5);
+            out.append_shared(payload.clone(), 2, &mut pool);
+            out.append_shared(payload.clone(), 5, &mut pool);
             out.tail(&mut pool).extend(b" head2 ");
-            out.append_shared(payload.clone(), 8);
-            out.append_shared(payload.clone(), 9);
+            out.append_shared(payload.clone(), 8, &mut pool);
+            out.append_shared(payload.clone(), 9, &mut pool);
             out.tail(&mut pool).extend(b"!");
             assert_eq!(out.len(), 26);
             assert_eq!(written(&mut out, step), b"head1 PAYLOADLOAD head2 D!", "{step}");
@@ -254,7 +329,7 @@ mod tests {
         let mut expected = Vec::new();
         for number in 0..100u8 {
             out.tail(&mut pool).push(number);
-            out.append_shared(payload.clone(), 0);
+            out.append_shared(payload.clone(), 0, &mut pool);
             expected.extend([number, b'a', b'b']);
         }
         assert_eq!(written(&mut out, 1000), expected);
@@ -266,12 +341,13 @@ mod tests {
         let (mut out, mut pool) = (OutBuf::default(), Pool::default());
         for _ in 0..10_000 {
             out.tail(&mut pool).extend([1; 30]);
-            out.append_shared(payload.clone(), 0);
+            out.append_shared(payload.clone(), 0, &mut pool);
             if out.len() > 1000 {
                 out.advance(130, &mut pool);
             }
         }
-        assert!(out.bytes.capacity() < 100_000, "{}", out.bytes.capacity());
+        let capacity = out.0.as_ref().unwrap().bytes.capacity();
+        assert!(capacity < 100_000, "{capacity}");
         let rest = written(&mut out, 77);
         assert!(rest.chunks(130).skip(1).all(|packet| packet[..30] == [1; 30] || !rest.len().is_multiple_of(130)));
     }
@@ -283,7 +359,28 @@ mod tests {
         input.append(b"12345", &mut pool);
         out.advance(5, &mut pool);
         input.consume(5, &mut pool);
-        assert_eq!((out.bytes.capacity(), input.bytes.capacity(), pool.spare.len()), (0, 0, 2));
+        assert!(out.0.is_none() && input.0.is_none());
+        assert_eq!((pool.output.len(), pool.input.len()), (1, 1));
+    }
+
+    #[test]
+    fn the_pool_keeps_what_is_needed_and_no_more_than_a_megabyte() {
+        let mut pool = Pool::default();
+        let mut outs: Vec<OutBuf> = (0..400).map(|_| OutBuf::default()).collect();
+        outs.iter_mut().for_each(|out| out.tail(&mut pool).extend([0; 4000]));
+        outs.iter_mut().for_each(|out| out.advance(4000, &mut pool));
+        assert!(pool.bytes <= Pool::BYTES_MAX && pool.output.len() == 262, "{}", pool.output.len());
+        // The first trim does not know yet what is needed.
+        pool.trim();
+        for _ in 0..3 {
+            let mut busy: Vec<OutBuf> = (0..10).map(|_| OutBuf::default()).collect();
+            busy.iter_mut().for_each(|out| out.tail(&mut pool).push(1));
+            busy.iter_mut().for_each(|out| out.advance(1, &mut pool));
+            pool.trim();
+            assert_eq!(pool.output.len(), 10);
+        }
+        pool.trim();
+        assert!(pool.is_empty() && pool.bytes == 0);
     }
 
     #[test]
@@ -292,9 +389,9 @@ mod tests {
         let mut input = InBuf::default();
         input.append(b"..aaXXbbYYcc", &mut pool);
         input.consume(2, &mut pool);
-        input.cut(8, &[2..4, 6..8]);
+        input.cut(8, &[2..4, 6..8], &mut pool);
         assert_eq!((input.bytes(), input.looked_at()), (&b"aabbcc"[..], 4));
-        input.cut(6, &[]);
+        input.cut(6, &[], &mut pool);
         assert_eq!((input.bytes(), input.looked_at()), (&b"aabbcc"[..], 6));
         input.consume(3, &mut pool);
         assert_eq!((input.bytes(), input.looked_at()), (&b"bcc"[..], 3));

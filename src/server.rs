@@ -229,10 +229,10 @@ impl Server {
                 }
                 if self.broker.config().connection_messages {
                     let port = door.listener.address().port();
-                    info!("New connection from {} on port {port}.", Peer::Ip(address));
+                    info!("New connection from {} on port {port}.", Peer::from(address));
                 }
                 let allow_anonymous = door.allow_anonymous;
-                self.open(transport, Peer::Ip(address), allow_anonymous);
+                self.open(transport, address.into(), allow_anonymous);
                 true
             }
             Accept::WouldBlock => {

@@ -49,7 +49,7 @@ impl Broker {
     /// The client completes a QoS 2 message we received. [MQTT-4.3.3-2] (3.1.1) [MQTT-4.3.3-11] (5.0)
     pub(super) fn pubrel(&mut self, id: LinkId, ack: Ack) {
         let session = self.clients.links[id as usize].session;
-        let reason = match self.clients.session_mut(session).release(ack.packet_id) {
+        let reason = match self.clients.session_mut(session).received.remove(ack.packet_id) {
             true => ReasonCode::Success,
             false => ReasonCode::PacketIdentifierNotFound,
         };

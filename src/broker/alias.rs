@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use super::hash::Seed;
 use super::table::Table;
 
 /// Seen-before marks for topics that have no alias: a topic gets one the second time it comes.
@@ -11,15 +10,10 @@ const SEEN_SLOTS: usize = 64;
 pub struct Aliases {
     /// The client's: topic number `n` stands at `n - 1`; empty = unknown.
     incoming: Vec<Rc<str>>,
-    /// Topic Alias Maximum of CONNACK.
-    incoming_max: u16,
     /// Ours: the topic with alias `n` stands at `n - 1`.
     outgoing: Vec<Box<str>>,
-    /// Topic Alias Maximum of CONNECT, or our own limit.
-    outgoing_max: u16,
     outgoing_by_topic: Table,
     seen: [u32; SEEN_SLOTS],
-    seed: Seed,
 }
 
 /// What is wrong with an incoming alias.
@@ -42,22 +36,21 @@ pub enum Outgoing {
     Use(u16),
 }
 
-impl Aliases {
-    pub fn new(incoming_max: u16, outgoing_max: u16, seed: Seed) -> Aliases {
+impl Default for Aliases {
+    fn default() -> Aliases {
         Aliases {
             incoming: Vec::new(),
-            incoming_max,
             outgoing: Vec::new(),
-            outgoing_max,
             outgoing_by_topic: Table::default(),
             seen: [0; SEEN_SLOTS],
-            seed,
         }
     }
+}
 
-    /// Remembers the alias of an incoming PUBLISH with a valid topic.
-    pub fn set(&mut self, alias: u16, topic: &str) -> Result<(), AliasError> {
-        if alias == 0 || alias > self.incoming_max {
+impl Aliases {
+    /// Remembers the alias of an incoming PUBLISH with a valid topic. `maximum` is the Topic Alias Maximum of CONNACK.
+    pub fn set(&mut self, alias: u16, topic: &str, maximum: u16) -> Result<(), AliasError> {
+        if alias == 0 || alias > maximum {
             return Err(AliasError::TooHigh);
         }
         let at = alias as usize - 1;
@@ -71,8 +64,8 @@ impl Aliases {
     }
 
     /// The topic of an incoming PUBLISH without one.
-    pub fn resolve(&self, alias: u16) -> Result<Rc<str>, AliasError> {
-        if alias == 0 || alias > self.incoming_max {
+    pub fn resolve(&self, alias: u16, maximum: u16) -> Result<Rc<str>, AliasError> {
+        if alias == 0 || alias > maximum {
             return Err(AliasError::TooHigh);
         }
         match self.incoming.get(alias as usize - 1) {
@@ -81,18 +74,15 @@ impl Aliases {
         }
     }
 
-    /// Aliases go to topics that repeat, first come, first served. [MQTT-3.1.2-26] [MQTT-3.1.2-27] (5.0)
-    pub fn outgoing(&mut self, topic: &str) -> Outgoing {
-        if self.outgoing_max == 0 {
-            return Outgoing::Plain;
-        }
-        let hash = self.seed.hash(0, topic);
+    /// Aliases go to topics that repeat, first come, first served. `hash` is the topic's; `maximum` is the Topic Alias Maximum
+    /// of CONNECT, or our own limit. [MQTT-3.1.2-26] [MQTT-3.1.2-27] (5.0)
+    pub fn outgoing(&mut self, topic: &str, hash: u32, maximum: u16) -> Outgoing {
         let known = &self.outgoing;
         if let Some(alias) = self.outgoing_by_topic.find(hash, |alias| *known[alias as usize - 1] == *topic) {
             return Outgoing::Use(alias as u16);
         }
         let seen = &mut self.seen[hash as usize % SEEN_SLOTS];
-        if self.outgoing.len() == self.outgoing_max as usize || std::mem::replace(seen, hash) != hash {
+        if self.outgoing.len() == maximum as usize || std::mem::replace(seen, hash) != hash {
             return Outgoing::Plain;
         }
         self.outgoing.push(topic.into());
@@ -108,27 +98,31 @@ mod tests {
 
     #[test]
     fn aliases_go_to_topics_that_repeat_and_no_further_than_the_maximum() {
-        let mut aliases = Aliases::new(0, 2, Seed(1));
-        assert_eq!(aliases.outgoing("a"), Outgoing::Plain);
-        assert_eq!(aliases.outgoing("a"), Outgoing::Introduce(1));
-        assert_eq!(aliases.outgoing("a"), Outgoing::Use(1));
-        assert_eq!(aliases.outgoing("b"), Outgoing::Plain);
-        assert_eq!(aliases.outgoing("b"), Outgoing::Introduce(2));
-        assert_eq!(aliases.outgoing("b"), Outgoing::Use(2));
-        assert!((0..5).all(|_| aliases.outgoing("c") == Outgoing::Plain));
-        assert!((0..5).all(|_| Aliases::new(5, 0, Seed(1)).outgoing("a") == Outgoing::Plain));
+        let mut aliases = Aliases::default();
+        let mut outgoing = |topic: &str| aliases.outgoing(topic, u32::from(topic.as_bytes()[0]), 2);
+        assert_eq!(outgoing("a"), Outgoing::Plain);
+        assert_eq!(outgoing("a"), Outgoing::Introduce(1));
+        assert_eq!(outgoing("a"), Outgoing::Use(1));
+        assert_eq!(outgoing("b"), Outgoing::Plain);
+        assert_eq!(outgoing("b"), Outgoing::Introduce(2));
+        assert_eq!(outgoing("b"), Outgoing::Use(2));
+        assert!((0..5).all(|_| outgoing("c") == Outgoing::Plain));
+        // The same hash does not make it the same topic.
+        assert_eq!((outgoing("ax"), outgoing("a")), (Outgoing::Plain, Outgoing::Use(1)));
+        let mut none = Aliases::default();
+        assert!((0..5).all(|_| none.outgoing("a", 1, 0) == Outgoing::Plain));
     }
 
     #[test]
     fn incoming_aliases_are_bounded_and_may_be_moved() {
-        let mut aliases = Aliases::new(2, 0, Seed(1));
-        assert_eq!(aliases.resolve(1), Err(AliasError::Unknown));
-        assert_eq!(aliases.set(2, "x"), Ok(()));
-        assert_eq!(aliases.resolve(2), Ok("x".into()));
-        assert_eq!(aliases.set(2, "y"), Ok(()));
-        assert_eq!(aliases.resolve(2), Ok("y".into()));
-        assert_eq!(aliases.resolve(1), Err(AliasError::Unknown));
-        assert_eq!(aliases.set(3, "z"), Err(AliasError::TooHigh));
-        assert_eq!(aliases.resolve(0), Err(AliasError::TooHigh));
+        let mut aliases = Aliases::default();
+        assert_eq!(aliases.resolve(1, 2), Err(AliasError::Unknown));
+        assert_eq!(aliases.set(2, "x", 2), Ok(()));
+        assert_eq!(aliases.resolve(2, 2), Ok("x".into()));
+        assert_eq!(aliases.set(2, "y", 2), Ok(()));
+        assert_eq!(aliases.resolve(2, 2), Ok("y".into()));
+        assert_eq!(aliases.resolve(1, 2), Err(AliasError::Unknown));
+        assert_eq!(aliases.set(3, "z", 2), Err(AliasError::TooHigh));
+        assert_eq!(aliases.resolve(0, 2), Err(AliasError::TooHigh));
     }
 }

@@ -37,8 +37,8 @@ impl Broker {
                     assert_eq!(link.keep_alive_ms != 0, link.timer != TimerId::NONE, "link {id}: keep-alive timer");
                 }
                 State::Closing => {
-                    assert!(link.session == NONE && link.timer == TimerId::NONE && link.stall_timer == TimerId::NONE);
-                    assert!(link.input.is_empty() && !link.is_paused() && link.first_waiter == NONE);
+                    assert!(link.session == NONE && link.timer == TimerId::NONE && link.awaited.is_none());
+                    assert!(link.input.is_empty() && !link.is_paused());
                 }
             }
         }
@@ -49,9 +49,10 @@ impl Broker {
         let links = &self.clients.links;
         let mut listed = HashSet::new();
         for (slow, link) in links {
-            let mut waiter = link.first_waiter;
+            let mut waiter = link.first_waiter();
             if waiter != NONE {
-                assert!(link.stall_timer != TimerId::NONE, "link {slow}: others wait without end");
+                let stall_timer = link.awaited.as_deref().map(|awaited| awaited.stall_timer);
+                assert!(stall_timer != Some(TimerId::NONE), "link {slow}: others wait without end");
                 assert!(!link.is_stalled, "link {slow}: others wait for a stalled link");
             }
             while waiter != NONE {
@@ -81,7 +82,7 @@ impl Broker {
             } else {
                 assert!(session.expiry_s > 0, "{}: a session without link should have ended", session.client_id);
             }
-            assert!(session.received.is_sorted_by(|one, other| one < other));
+            assert!(session.received.as_slice().is_sorted_by(|one, other| one < other));
             let Some(delivery) = session.delivery.as_deref() else { continue };
             assert!(delivery.sent <= delivery.inflight.len());
             assert!(session.is_connected() || delivery.sent == 0);

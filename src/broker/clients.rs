@@ -83,7 +83,7 @@ impl Clients {
     /// Frees a link whose close is done.
     pub fn reap(&mut self, id: LinkId) {
         let mut link = self.links.remove(id as usize);
-        debug_assert!(link.session == NONE && link.first_waiter == NONE);
+        debug_assert!(link.session == NONE && link.first_waiter() == NONE);
         if link.is_dirty {
             self.dirty.retain(|&dirty| dirty != id);
         }

@@ -195,9 +195,9 @@ impl Broker {
             _ => None,
         });
         let link = &self.clients.links[id as usize];
-        let (session, was_s) = (link.session, link.connect_expiry_s);
+        let (session, may_change_expiry) = (link.session, link.may_change_expiry);
         if let Some(seconds) = expiry {
-            if was_s == 0 && seconds != 0 {
+            if !may_change_expiry && seconds != 0 {
                 return Err(CloseReason::expiry_after_none());
             }
             let bounded = self.bounded_expiry(seconds);
@@ -244,7 +244,8 @@ impl Broker {
         link.state = State::Closing;
         link.paused = Paused::No;
         let session = std::mem::replace(&mut link.session, NONE);
-        let timers = [&mut link.timer, &mut link.stall_timer].map(|timer| std::mem::replace(timer, TimerId::NONE));
+        let stall_timer = link.awaited.take().map_or(TimerId::NONE, |awaited| awaited.stall_timer);
+        let timers = [std::mem::replace(&mut link.timer, TimerId::NONE), stall_timer];
         let unused = link.input.len();
         link.input.consume(unused, &mut self.clients.pool);
         timers.into_iter().for_each(|timer| self.clients.wheel.cancel(timer));
@@ -297,6 +298,7 @@ impl Broker {
         self.clients.connected_count -= 1;
         let session = self.clients.session_mut(id);
         session.link = NONE;
+        session.received.shrink();
         let expiry_s = session.expiry_s;
         let delay_s = session.will.as_ref().map_or(0, |will| will.delay_s);
         if let Some(delivery) = session.delivery.as_deref_mut() {
@@ -325,7 +327,9 @@ impl Broker {
         if delay_s == 0 {
             self.publish_will(id, now);
         } else {
-            session.will_at = after(delay_s);
+            if let Some(will) = session.will.as_deref_mut() {
+                will.due_at = after(delay_s);
+            }
         }
         self.clients.arm_session(id);
     }
@@ -339,7 +343,7 @@ impl Broker {
             self.end_session(id, now);
             return;
         }
-        if session.will_at <= now {
+        if session.will_due_at() <= now {
             self.publish_will(id, now);
         }
         self.clients.arm_session(id);

@@ -1,7 +1,6 @@
 //! CONNECT: checked, refused with the code the version has for it, or tied to its session: a new one, the stored one, or the
 //! one another link has, which gives way.
 
-use super::alias::Aliases;
 use super::close::CloseReason;
 use super::link::{LinkId, State};
 use super::publish::PAYLOAD_NOT_TEXT;
@@ -214,11 +213,8 @@ impl Broker {
     ) {
         let expiry_s = self.bounded_expiry(connect.session_expiry_s);
         let config = &self.clients.config;
-        let (incoming_max, outgoing_max) = (
-            if connect.version.has_properties() { config.max_topic_alias } else { 0 },
-            wishes.topic_alias_maximum.min(config.max_topic_alias_broker),
-        );
-        let (seed, own_window) = (self.clients.seed, config.max_inflight_messages);
+        let own_window = config.max_inflight_messages;
+        let topic_alias_max = wishes.topic_alias_maximum.min(config.max_topic_alias_broker);
         let link = self.clients.link_mut(id);
         link.state = State::Connected;
         link.session = session_id;
@@ -229,16 +225,13 @@ impl Broker {
             (0, own) => own,
             (asked, _) => asked.min(SEND_WINDOW_MAX),
         };
-        link.connect_expiry_s = connect.session_expiry_s;
+        link.may_change_expiry = connect.session_expiry_s != 0;
         link.keep_alive_ms = u32::from(keep_alive_s) * 1500;
-        if incoming_max > 0 || outgoing_max > 0 {
-            link.aliases = Some(Box::new(Aliases::new(incoming_max, outgoing_max, seed)));
-        }
+        link.topic_alias_max = topic_alias_max;
         let session = self.clients.session_mut(session_id);
         session.link = id;
         session.expiry_s = expiry_s;
         session.will = connect.will.as_ref().map(|will| Box::new(Will::new(will)));
-        session.will_at = Millis::NEVER;
         session.expires_at = Millis::NEVER;
         let timer = std::mem::replace(&mut session.timer, TimerId::NONE);
         self.clients.connected_count += 1;

@@ -7,6 +7,7 @@
 
 use super::alias::Outgoing as Alias;
 use super::clients::Clients;
+use super::hash::Seed;
 use super::index::Subscriber;
 use super::link::{Link, LinkId};
 use super::message::{Message, MessageParts};
@@ -63,6 +64,7 @@ impl<'a> Route<'a> {
 pub(super) struct Layouts {
     bytes: Vec<u8>,
     known: [Option<Layout>; 4],
+    topic_hash: Option<u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -265,9 +267,10 @@ impl Clients {
     fn count_drop(&mut self, session: u32, topic: &str) {
         self.stats.messages_dropped += 1;
         let session = &mut self.sessions[session as usize];
-        session.dropped = session.dropped.saturating_add(1);
-        session.dropped_in_a_row = session.dropped_in_a_row.saturating_add(1);
-        if session.dropped_in_a_row == 1 {
+        let delivery = session.delivery_mut();
+        delivery.dropped = delivery.dropped.saturating_add(1);
+        delivery.dropped_in_a_row = delivery.dropped_in_a_row.saturating_add(1);
+        if delivery.dropped_in_a_row == 1 {
             log::info!(
                 "Outgoing messages are being dropped for client {}. Its queue is full; the first was for topic '{topic}'.",
                 session.client_id
@@ -391,7 +394,7 @@ impl Clients {
     /// Appends a PUBLISH to the link's output; false if it is larger than the client takes, and counts as delivered.
     /// [MQTT-3.1.2-24] [MQTT-3.1.2-25] (5.0)
     fn write_publish(&mut self, id: LinkId, outgoing: &Outgoing, now: Millis) -> bool {
-        let Clients { links, pool, layouts, hop_properties, stats, turn_bytes, .. } = self;
+        let Clients { links, pool, layouts, hop_properties, stats, turn_bytes, seed, .. } = self;
         let link = &mut links[id as usize];
         let parts = outgoing.parts;
         let mut header = PublishHeader {
@@ -422,8 +425,15 @@ impl Clients {
                 log::debug!("A message of topic '{}' is larger than {} takes; not sent.", parts.topic, link.peer);
                 return false;
             }
-            let aliases = link.aliases.as_mut().filter(|_| len + ALIAS_LEN <= link.packet_size_max as usize);
-            match aliases.map_or(Alias::Plain, |aliases| aliases.outgoing(parts.topic)) {
+            let alias = match link.topic_alias_max {
+                0 => Alias::Plain,
+                _ if len + ALIAS_LEN > link.packet_size_max as usize => Alias::Plain,
+                maximum => {
+                    let hash = layouts.topic_hash(parts.topic, outgoing.is_routed, seed);
+                    link.aliases_mut().outgoing(parts.topic, hash, maximum)
+                }
+            };
+            match alias {
                 Alias::Plain => {}
                 Alias::Introduce(alias) => {
                     is_plain = false;
@@ -447,7 +457,7 @@ impl Clients {
         match outgoing.message {
             Some(message) if parts.payload.len() >= SHARE_MIN => {
                 header.encode(link.version, output.tail(pool));
-                output.append_shared(message.bytes().clone(), message.payload_at());
+                output.append_shared(message.bytes().clone(), message.payload_at(), pool);
             }
             _ if is_plain && outgoing.is_routed => layouts.append(&header, link, parts.payload, pool),
             _ => {
@@ -466,6 +476,15 @@ impl Layouts {
     pub(super) fn forget(&mut self) {
         self.bytes.clear();
         self.known = [None; 4];
+        self.topic_hash = None;
+    }
+
+    /// The hash of the topic, computed once while its message is routed.
+    fn topic_hash(&mut self, topic: &str, is_routed: bool, seed: &Seed) -> u32 {
+        match is_routed {
+            true => *self.topic_hash.get_or_insert_with(|| seed.hash(0, topic)),
+            false => seed.hash(0, topic),
+        }
     }
 
     /// Appends the message in the layout the link wants, encoded once and patched.

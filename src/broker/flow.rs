@@ -19,13 +19,15 @@ impl Broker {
     /// The client of `id` took bytes.
     pub(super) fn took(&mut self, id: LinkId, count: usize, now: Millis) {
         let link = &mut self.clients.links[id as usize];
-        link.taken = link.taken.saturating_add(count);
         if link.paused == Paused::ForOwnOutput {
             // All that can be heard of it now is that it reads.
             link.last_received = now;
         }
-        if link.taken >= PROGRESS_BYTES {
-            self.clients.note_progress(id, now);
+        if let Some(awaited) = link.awaited.as_deref_mut() {
+            awaited.taken = awaited.taken.saturating_add(count);
+            if awaited.taken >= PROGRESS_BYTES {
+                self.clients.note_progress(id, now);
+            }
         }
         self.send_more(id, now);
     }
@@ -50,7 +52,7 @@ impl Broker {
         if self.clients.sessions[session as usize].delivery.is_some() {
             self.pump(session, now);
         }
-        if self.clients.links[id as usize].first_waiter != NONE && self.clients.may_release(id) {
+        if self.clients.links[id as usize].first_waiter() != NONE && self.clients.may_release(id) {
             self.release_waiters(id);
         }
     }
@@ -65,9 +67,9 @@ impl Broker {
 
     /// Lets everybody go on who waits for `id`.
     pub(super) fn release_waiters(&mut self, id: LinkId) {
-        let link = &mut self.clients.links[id as usize];
-        let timer = std::mem::replace(&mut link.stall_timer, TimerId::NONE);
-        let mut waiter = std::mem::replace(&mut link.first_waiter, NONE);
+        let Some(awaited) = self.clients.links[id as usize].awaited.as_deref_mut() else { return };
+        let timer = std::mem::replace(&mut awaited.stall_timer, TimerId::NONE);
+        let mut waiter = std::mem::replace(&mut awaited.first_waiter, NONE);
         self.clients.wheel.cancel(timer);
         while waiter != NONE {
             let link = &mut self.clients.links[waiter as usize];
@@ -81,17 +83,17 @@ impl Broker {
     /// The time others wait for `id` is up, unless it made progress meanwhile.
     pub(super) fn check_stall(&mut self, id: LinkId, now: Millis) {
         let timeout = Millis(self.clients.config.stall_timeout_ms.into());
-        let link = &mut self.clients.links[id as usize];
-        link.stall_timer = TimerId::NONE;
-        if link.first_waiter == NONE {
+        let awaited = self.clients.links[id as usize].awaited_mut();
+        awaited.stall_timer = TimerId::NONE;
+        if awaited.first_waiter == NONE {
             return;
         }
-        let deadline = link.last_progress + timeout;
+        let deadline = awaited.last_progress + timeout;
         if deadline > now {
             self.clients.arm_stall(id, deadline);
             return;
         }
-        link.is_stalled = true;
+        self.clients.links[id as usize].is_stalled = true;
         self.clients.stats.stalls += 1;
         log::info!(
             "Client {} has taken next to nothing for {} ms; publishers no longer wait for it.",
@@ -105,27 +107,30 @@ impl Broker {
 impl Clients {
     /// Pauses `publisher` until the client of `slow` caught up.
     pub(super) fn pause(&mut self, publisher: LinkId, slow: LinkId, now: Millis) {
-        let next = self.links[slow as usize].first_waiter;
+        let next = self.links[slow as usize].first_waiter();
         let link = &mut self.links[publisher as usize];
         if link.is_paused() || link.state == State::Closing {
             return;
         }
         link.paused = Paused::ForSubscriber(slow);
         link.next_waiter = next;
-        self.links[slow as usize].first_waiter = publisher;
+        let awaited = self.links[slow as usize].awaited_mut();
+        awaited.first_waiter = publisher;
         self.stats.pauses += 1;
-        if self.links[slow as usize].stall_timer == TimerId::NONE {
+        if awaited.stall_timer == TimerId::NONE {
             // The wait begins now, whatever the client did while nothing was due to it.
-            self.links[slow as usize].last_progress = now;
-            self.links[slow as usize].taken = 0;
+            awaited.last_progress = now;
+            awaited.taken = 0;
             self.arm_stall(slow, now + Millis(self.config.stall_timeout_ms.into()));
         }
     }
 
     fn note_progress(&mut self, id: LinkId, now: Millis) {
         let link = &mut self.links[id as usize];
-        link.last_progress = now;
-        link.taken = 0;
+        if let Some(awaited) = link.awaited.as_deref_mut() {
+            awaited.last_progress = now;
+            awaited.taken = 0;
+        }
         link.is_unheard = false;
         if std::mem::replace(&mut link.is_stalled, false) {
             log::debug!("Client {} reads again.", self.name(id));
@@ -138,12 +143,12 @@ impl Clients {
             return;
         };
         let next = std::mem::replace(&mut self.links[id as usize].next_waiter, NONE);
-        let mut at = self.links[slow as usize].first_waiter;
+        let mut at = self.links[slow as usize].first_waiter();
         if at == id {
-            let link = &mut self.links[slow as usize];
-            link.first_waiter = next;
+            let awaited = self.links[slow as usize].awaited_mut();
+            awaited.first_waiter = next;
             if next == NONE {
-                self.wheel.cancel(std::mem::replace(&mut link.stall_timer, TimerId::NONE));
+                self.wheel.cancel(std::mem::replace(&mut awaited.stall_timer, TimerId::NONE));
             }
             return;
         }
@@ -164,6 +169,7 @@ impl Clients {
     }
 
     fn arm_stall(&mut self, id: LinkId, deadline: Millis) {
-        self.links[id as usize].stall_timer = self.wheel.arm(deadline, timers::stall(id));
+        let timer = self.wheel.arm(deadline, timers::stall(id));
+        self.links[id as usize].awaited_mut().stall_timer = timer;
     }
 }

@@ -18,6 +18,13 @@ impl BuildHasher for Seed {
 }
 
 impl Seed {
+    /// The hash of a client id, long enough that no two clients ever share it.
+    pub fn hash_client(&self, client_id: &str) -> u64 {
+        let mut hasher = self.build_hasher();
+        hasher.write(client_id.as_bytes());
+        hasher.finish()
+    }
+
     /// The hash of `level` below trie node `parent`, or of a whole filter.
     pub fn hash(&self, parent: u32, level: &str) -> u32 {
         let mut hasher = self.build_hasher();

@@ -2,7 +2,7 @@
 //! socket; what must outlive it is in the session. Nothing here knows who opened the connection.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::NONE;
 use super::alias::Aliases;
@@ -14,21 +14,44 @@ use crate::wheel::TimerId;
 /// Number of a link in the slab, and the token of its socket.
 pub type LinkId = u32;
 
-/// Who is at the other end, for log lines and reason strings.
+/// Who is at the other end, for log lines and reason strings. Every link has one, so it is as small as can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    Ip(SocketAddr),
+    V4(Ipv4Addr, u16),
+    V6(Ipv6Addr, u16),
     Unknown,
+}
+
+/// An IPv4 address that came in as IPv6 counts as what it is.
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Peer {
+        match address.ip().to_canonical() {
+            IpAddr::V4(ip) => Peer::V4(ip, address.port()),
+            IpAddr::V6(ip) => Peer::V6(ip, address.port()),
+        }
+    }
 }
 
 /// Mosquitto's form: `192.0.2.7:50123`, `2001:db8::1:50123`.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Peer::Ip(address) => write!(f, "{}:{}", address.ip().to_canonical(), address.port()),
+            Peer::V4(ip, port) => write!(f, "{ip}:{port}"),
+            Peer::V6(ip, port) => write!(f, "{ip}:{port}"),
             Peer::Unknown => f.write_str("unknown"),
         }
     }
+}
+
+/// What is kept of a link for which others wait or waited.
+pub struct Awaited {
+    /// The links that wait for this one, chained by `next_waiter`.
+    pub first_waiter: u32,
+    pub stall_timer: TimerId,
+    /// When the client last made progress.
+    pub last_progress: Millis,
+    /// Bytes it took since.
+    pub taken: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,25 +100,24 @@ pub struct Link {
     pub input: InBuf,
     pub output: OutBuf,
     pub paused: Paused,
-    /// The links that wait for this one, chained by `next_waiter`.
-    pub first_waiter: u32,
+    /// The next link that waits for the same one.
     pub next_waiter: u32,
     /// CONNECT timeout, then keep-alive.
     pub timer: TimerId,
-    pub stall_timer: TimerId,
     pub last_received: Millis,
-    /// When the client last made progress.
-    pub last_progress: Millis,
-    /// Bytes it took since.
-    pub taken: usize,
+    /// Nothing until somebody had to wait for it.
+    pub awaited: Option<Box<Awaited>>,
     /// One and a half times Keep Alive, milliseconds; 0 = off. [MQTT-3.1.2-24] (3.1.1) [MQTT-3.1.2-22] (5.0)
     pub keep_alive_ms: u32,
     /// Largest packet the client takes. [MQTT-3.1.2-24] (5.0)
     pub packet_size_max: u32,
     /// QoS 1 and 2 messages that may be unacknowledged. [MQTT-3.3.4-9] (5.0)
     pub window: u16,
-    /// Session Expiry Interval of CONNECT, which decides what DISCONNECT may change.
-    pub connect_expiry_s: u32,
+    /// CONNECT had a Session Expiry Interval other than 0: DISCONNECT may change it.
+    pub may_change_expiry: bool,
+    /// Aliases that may be used towards the client. [MQTT-3.1.2-26] (5.0)
+    pub topic_alias_max: u16,
+    /// Nothing until either side used one, or might.
     pub aliases: Option<Box<Aliases>>,
 }
 
@@ -127,19 +149,33 @@ impl Link {
             input: InBuf::default(),
             output: OutBuf::default(),
             paused: Paused::No,
-            first_waiter: NONE,
             next_waiter: NONE,
             timer: TimerId::NONE,
-            stall_timer: TimerId::NONE,
             last_received: now,
-            last_progress: now,
-            taken: 0,
+            awaited: None,
             keep_alive_ms: 0,
             packet_size_max: PACKET_SIZE_MAX,
             window: u16::MAX,
-            connect_expiry_s: 0,
+            may_change_expiry: false,
+            topic_alias_max: 0,
             aliases: None,
         }
+    }
+
+    /// The first of those that wait for this link, or NONE.
+    pub fn first_waiter(&self) -> u32 {
+        self.awaited.as_deref().map_or(NONE, |awaited| awaited.first_waiter)
+    }
+
+    pub fn awaited_mut(&mut self) -> &mut Awaited {
+        self.awaited.get_or_insert_with(|| {
+            let (stall_timer, last_progress) = (TimerId::NONE, self.last_received);
+            Box::new(Awaited { first_waiter: NONE, stall_timer, last_progress, taken: 0 })
+        })
+    }
+
+    pub fn aliases_mut(&mut self) -> &mut Aliases {
+        self.aliases.get_or_insert_default()
     }
 
     pub fn is_paused(&self) -> bool {

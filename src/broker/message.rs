@@ -24,18 +24,50 @@ pub struct MessageParts<'a> {
     pub payload: &'a [u8],
 }
 
-/// flags, expires_at, length of the topic, length of the properties; little-endian, read bytewise.
-const HEADER: usize = 1 + 8 + 2 + 4;
+/// The bytes begin with flags and the length of the topic; what is not always there follows only if a flag says so: the
+/// time of expiry, the length of the properties, who published it. Numbers are little-endian and read bytewise.
+const HEADER: usize = 1 + 2;
+const QOS: u8 = 0x03;
+const EXPIRES: u8 = 0x04;
+const HAS_PROPERTIES: u8 = 0x08;
+const HAS_PUBLISHER: u8 = 0x10;
 const RETAIN: u8 = 0x80;
 
 impl Message {
     /// Copies the parts, once: `scratch` is where they are put together.
     pub fn new(parts: &MessageParts, scratch: &mut Vec<u8>) -> Message {
+        Message::put_together(parts, None, scratch)
+    }
+
+    /// A message that knows who published it: the hash of a client id, for No Local of those who get it much later.
+    pub fn of_publisher(parts: &MessageParts, publisher: u64, scratch: &mut Vec<u8>) -> Message {
+        Message::put_together(parts, Some(publisher), scratch)
+    }
+
+    fn put_together(parts: &MessageParts, publisher: Option<u64>, scratch: &mut Vec<u8>) -> Message {
+        let mut flags = parts.qos as u8;
+        for (flag, is_set) in [
+            (RETAIN, parts.retain),
+            (EXPIRES, parts.expires_at != Millis::NEVER),
+            (HAS_PROPERTIES, !parts.properties.is_empty()),
+            (HAS_PUBLISHER, publisher.is_some()),
+        ] {
+            if is_set {
+                flags |= flag;
+            }
+        }
         scratch.clear();
-        scratch.push(parts.qos as u8 | if parts.retain { RETAIN } else { 0 });
-        scratch.extend_from_slice(&parts.expires_at.0.to_le_bytes());
+        scratch.push(flags);
         scratch.extend_from_slice(&(parts.topic.len() as u16).to_le_bytes());
-        scratch.extend_from_slice(&(parts.properties.len() as u32).to_le_bytes());
+        if parts.expires_at != Millis::NEVER {
+            scratch.extend_from_slice(&parts.expires_at.0.to_le_bytes());
+        }
+        if !parts.properties.is_empty() {
+            scratch.extend_from_slice(&(parts.properties.len() as u32).to_le_bytes());
+        }
+        if let Some(publisher) = publisher {
+            scratch.extend_from_slice(&publisher.to_le_bytes());
+        }
         scratch.extend_from_slice(parts.topic.as_bytes());
         scratch.extend_from_slice(parts.properties);
         scratch.extend_from_slice(parts.payload);
@@ -47,7 +79,7 @@ impl Message {
     }
 
     pub fn qos(&self) -> QoS {
-        match self.0[0] & 3 {
+        match self.0[0] & QOS {
             0 => QoS::AtMostOnce,
             1 => QoS::AtLeastOnce,
             _ => QoS::ExactlyOnce,
@@ -59,9 +91,15 @@ impl Message {
     }
 
     pub fn expires_at(&self) -> Millis {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&self.0[1..9]);
-        Millis(u64::from_le_bytes(bytes))
+        if self.0[0] & EXPIRES == 0 {
+            return Millis::NEVER;
+        }
+        Millis(u64::from_le_bytes(self.array(HEADER)))
+    }
+
+    /// Whether the client with this hash of its id published the message.
+    pub fn is_of_publisher(&self, publisher: u64) -> bool {
+        self.0[0] & HAS_PUBLISHER != 0 && u64::from_le_bytes(self.array(self.topic_at() - 8)) == publisher
     }
 
     pub fn topic(&self) -> &str {
@@ -69,11 +107,13 @@ impl Message {
     }
 
     pub fn topic_bytes(&self) -> &[u8] {
-        &self.0[HEADER..self.properties_at()]
+        let at = self.topic_at();
+        &self.0[at..at + self.topic_len()]
     }
 
     pub fn properties(&self) -> &[u8] {
-        &self.0[self.properties_at()..self.payload_at()]
+        let at = self.topic_at() + self.topic_len();
+        &self.0[at..at + self.properties_len()]
     }
 
     pub fn payload(&self) -> &[u8] {
@@ -86,16 +126,36 @@ impl Message {
     }
 
     pub fn payload_at(&self) -> usize {
-        self.properties_at() + u32::from_le_bytes([self.0[11], self.0[12], self.0[13], self.0[14]]) as usize
+        self.topic_at() + self.topic_len() + self.properties_len()
     }
 
-    fn properties_at(&self) -> usize {
-        HEADER + u16::from_le_bytes([self.0[9], self.0[10]]) as usize
+    fn topic_at(&self) -> usize {
+        let flags = self.0[0];
+        let len_of = |flag, len: usize| if flags & flag != 0 { len } else { 0 };
+        HEADER + len_of(EXPIRES, 8) + len_of(HAS_PROPERTIES, 4) + len_of(HAS_PUBLISHER, 8)
+    }
+
+    fn topic_len(&self) -> usize {
+        u16::from_le_bytes(self.array(1)).into()
+    }
+
+    fn properties_len(&self) -> usize {
+        if self.0[0] & HAS_PROPERTIES == 0 {
+            return 0;
+        }
+        let at = HEADER + if self.0[0] & EXPIRES != 0 { 8 } else { 0 };
+        u32::from_le_bytes(self.array(at)) as usize
+    }
+
+    fn array<const N: usize>(&self, at: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&self.0[at..at + N]);
+        bytes
     }
 
     /// Bytes that limits count: topic, properties and payload.
     pub fn content_len(&self) -> usize {
-        self.0.len() - HEADER
+        self.0.len() - self.topic_at()
     }
 
     pub fn parts(&self) -> MessageParts<'_> {
@@ -117,17 +177,27 @@ mod tests {
     #[test]
     fn parts_come_back_as_they_went_in() {
         let mut scratch = Vec::new();
-        for (qos, retain, expires_at) in
-            [(QoS::AtMostOnce, true, Millis::NEVER), (QoS::ExactlyOnce, false, Millis(0x0102_0304_0506_0708))]
-        {
-            let parts =
-                MessageParts { qos, retain, expires_at, topic: "ä/b", properties: &[1, 2, 3], payload: b"payload" };
-            let message = Message::new(&parts, &mut scratch);
+        for number in 0..16 {
+            let parts = MessageParts {
+                qos: [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][number % 3],
+                retain: number & 1 != 0,
+                expires_at: if number & 2 != 0 { Millis::NEVER } else { Millis(0x0102_0304_0506_0708) },
+                topic: "ä/b",
+                properties: if number & 4 != 0 { &[1, 2, 3] } else { &[] },
+                payload: b"payload",
+            };
+            let message = match number & 8 {
+                0 => Message::new(&parts, &mut scratch),
+                _ => Message::of_publisher(&parts, 0x1122_3344_5566_7788, &mut scratch),
+            };
             let back = message.parts();
-            assert_eq!((back.qos, back.retain, back.expires_at), (qos, retain, expires_at));
-            assert_eq!((back.topic, back.properties, back.payload), ("ä/b", &[1u8, 2, 3][..], &b"payload"[..]));
-            assert_eq!(message.content_len(), 4 + 3 + 7);
+            assert_eq!((back.qos, back.retain, back.expires_at), (parts.qos, parts.retain, parts.expires_at));
+            assert_eq!((back.topic, back.properties, back.payload), ("ä/b", parts.properties, &b"payload"[..]));
+            assert_eq!(message.content_len(), 4 + parts.properties.len() + 7);
             assert_eq!(&message.bytes()[message.payload_at()..], b"payload");
+            assert_eq!(message.topic_bytes(), "ä/b".as_bytes());
+            assert_eq!(message.is_of_publisher(0x1122_3344_5566_7788), number & 8 != 0);
+            assert!(!message.is_of_publisher(0));
         }
     }
 }

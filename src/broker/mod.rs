@@ -390,10 +390,10 @@ impl Broker {
             }
             at += len;
         }
-        input.cut(at, &taken);
+        input.cut(at, &taken, &mut self.clients.pool);
         let link = &mut self.clients.links[id as usize];
         link.input = input;
-        if link.is_deaf() && link.first_waiter != NONE {
+        if link.is_deaf() && link.first_waiter() != NONE {
             link.is_unheard = true;
             self.release_waiters(id);
         }

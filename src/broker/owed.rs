@@ -42,7 +42,7 @@ impl Broker {
             return false;
         }
         let filter = index.filter_text(cursor.key.filter);
-        let (message, publisher) = match retained.next_match(filter, cursor.after.as_deref(), budget) {
+        let message = match retained.next_match(filter, cursor.after.as_deref(), budget) {
             Found::Nothing => {
                 delivery.cursors.pop_front();
                 return true;
@@ -51,12 +51,12 @@ impl Broker {
                 cursor.after = Some(topic.into());
                 return true;
             }
-            Found::Match(message, publisher) => (message, publisher),
+            Found::Match(message) => message,
         };
         let subscriber = cursor.subscriber;
         let qos = clients.config.effective_qos(message.qos(), subscriber.qos);
         // [MQTT-3.8.3-3] [MQTT-3.3.2-5] (5.0)
-        let is_own = subscriber.no_local && publisher == Some(&*session.client_id);
+        let is_own = subscriber.no_local && message.is_of_publisher(clients.seed.hash_client(&session.client_id));
         let is_unwanted = is_own || message.expires_at() <= now;
         if !is_unwanted && qos > QoS::AtMostOnce && !has_window {
             return false;

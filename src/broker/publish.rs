@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use super::acknowledge::answer;
+use super::clients::Clients;
 use super::close::CloseReason;
 use super::link::LinkId;
 use super::message::{Message, MessageParts};
@@ -70,8 +71,7 @@ impl Broker {
             payload: packet.payload,
         };
         if packet.retain {
-            let client_id = self.clients.sessions[session as usize].client_id.clone();
-            self.retain(&parts, Some(client_id));
+            self.retain(&parts, session);
         }
         let route = self.route(parts, session, now);
         let wait_for = route.wait_for;
@@ -95,12 +95,18 @@ impl Broker {
     }
 
     /// Stores or clears the retained message of a topic. [MQTT-3.3.1-5] [MQTT-3.3.1-10] (3.1.1) [MQTT-3.3.1-6] (5.0)
-    pub(super) fn retain(&mut self, parts: &MessageParts, publisher: Option<Rc<str>>) {
+    /// `publisher` is a session, or NONE.
+    pub(super) fn retain(&mut self, parts: &MessageParts, publisher: u32) {
         if parts.payload.is_empty() {
             self.retained.remove(parts.topic);
         } else {
-            let message = Message::new(parts, &mut self.clients.scratch);
-            self.retained.insert(message, publisher);
+            let Clients { sessions, scratch, seed, .. } = &mut self.clients;
+            let publisher = sessions.get(publisher as usize).map(|session| seed.hash_client(&session.client_id));
+            let message = match publisher {
+                Some(publisher) => Message::of_publisher(parts, publisher, scratch),
+                None => Message::new(parts, scratch),
+            };
+            self.retained.insert(message);
         }
         if parts.expires_at != Millis::NEVER {
             self.arm_retained();
@@ -113,11 +119,12 @@ impl Broker {
         if !topic.is_empty() && !topic::is_valid_name(topic) {
             return Err(CloseReason::topic_name_invalid(topic));
         }
-        let Some(aliases) = self.clients.link_mut(id).aliases.as_mut() else {
+        if maximum == 0 {
             return Err(CloseReason::topic_alias_invalid(alias, maximum));
-        };
-        let known = if topic.is_empty() { Ok(()) } else { aliases.set(alias, topic) };
-        known.and_then(|()| aliases.resolve(alias)).map_err(|error| match error {
+        }
+        let aliases = self.clients.link_mut(id).aliases_mut();
+        let known = if topic.is_empty() { Ok(()) } else { aliases.set(alias, topic, maximum) };
+        known.and_then(|()| aliases.resolve(alias, maximum)).map_err(|error| match error {
             super::alias::AliasError::TooHigh => CloseReason::topic_alias_invalid(alias, maximum),
             super::alias::AliasError::Unknown => CloseReason::topic_alias_unknown(alias),
         })
@@ -149,9 +156,9 @@ impl Broker {
     fn is_first(&mut self, id: LinkId, packet_id: u16) -> Result<bool, CloseReason> {
         let link = &self.clients.links[id as usize];
         let session = link.session;
-        let is_first = self.clients.session_mut(session).receive_once(packet_id);
+        let is_first = self.clients.session_mut(session).received.insert(packet_id);
         let maximum = usize::from(self.clients.config.max_inflight_messages);
-        let open = self.clients.sessions[session as usize].received.len();
+        let open = self.clients.sessions[session as usize].received.as_slice().len();
         if maximum != 0 && open > maximum && self.clients.links[id as usize].version.has_receive_maximum() {
             if open > maximum.saturating_mul(10).max(TOLERATED_OPEN) {
                 return Err(CloseReason::receive_maximum_exceeded(open, maximum));
@@ -191,7 +198,7 @@ impl Broker {
         let link = &self.clients.links[id as usize];
         if packet.qos == QoS::ExactlyOnce && reason.is_error() && link.version.has_properties() {
             let session = link.session;
-            self.clients.session_mut(session).release(packet.packet_id);
+            self.clients.session_mut(session).received.remove(packet.packet_id);
         }
         self.explain(id, reason, (why, 0), |clients, properties| {
             let ack = Ack { packet_id: packet.packet_id, reason, properties };

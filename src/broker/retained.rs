@@ -8,27 +8,22 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::rc::Rc;
 
 use super::message::Message;
 use crate::time::Millis;
 
 /// A retained message, compared by its topic alone.
-struct Entry {
-    message: Message,
-    /// Who published it, for No Local.
-    publisher: Option<Rc<str>>,
-}
+struct Entry(Message);
 
 impl Borrow<[u8]> for Entry {
     fn borrow(&self) -> &[u8] {
-        self.message.topic_bytes()
+        self.0.topic_bytes()
     }
 }
 
 impl Ord for Entry {
     fn cmp(&self, other: &Entry) -> Ordering {
-        self.message.topic_bytes().cmp(other.message.topic_bytes())
+        self.0.topic_bytes().cmp(other.0.topic_bytes())
     }
 }
 
@@ -65,28 +60,28 @@ enum Step {
 
 impl Retained {
     /// Stores `message` in place of the topic's earlier one. [MQTT-3.3.1-5]
-    pub fn insert(&mut self, message: Message, publisher: Option<Rc<str>>) {
+    pub fn insert(&mut self, message: Message) {
         self.remove(message.topic());
         self.bytes += message.content_len();
         if message.expires_at() != Millis::NEVER {
             self.expiring.insert((message.expires_at(), message.topic().into()));
         }
-        self.entries.insert(Entry { message, publisher });
+        self.entries.insert(Entry(message));
     }
 
     /// Removes the topic's message; says whether there was one.
     pub fn remove(&mut self, topic: &str) -> bool {
         let Some(entry) = self.entries.take(topic.as_bytes()) else { return false };
-        self.bytes -= entry.message.content_len();
-        if entry.message.expires_at() != Millis::NEVER {
-            self.expiring.remove(&(entry.message.expires_at(), topic.into()));
+        self.bytes -= entry.0.content_len();
+        if entry.0.expires_at() != Millis::NEVER {
+            self.expiring.remove(&(entry.0.expires_at(), topic.into()));
         }
         true
     }
 
     /// The message of a topic.
     pub fn find(&self, topic: &str) -> Option<&Message> {
-        self.entries.get(topic.as_bytes()).map(|entry| &entry.message)
+        self.entries.get(topic.as_bytes()).map(|entry| &entry.0)
     }
 
     pub fn len(&self) -> usize {
@@ -114,7 +109,7 @@ impl Retained {
         self.expiring.first().map(|(at, _)| *at)
     }
 
-    /// The first message that `filter` matches behind topic `after` (from the beginning if nothing), and who published it.
+    /// The first message that `filter` matches behind topic `after` (from the beginning if nothing).
     /// Looks at no more topics than `budget`, which it lowers.
     pub fn next_match(&self, filter: &str, after: Option<&str>, budget: &mut u32) -> Found<'_> {
         let mut from: Vec<u8>;
@@ -127,12 +122,12 @@ impl Retained {
                 return Found::Nothing;
             };
             *budget = budget.saturating_sub(1);
-            match step(filter.as_bytes(), entry.message.topic_bytes()) {
-                Step::Match => return Found::Match(&entry.message, entry.publisher.as_deref()),
+            match step(filter.as_bytes(), entry.0.topic_bytes()) {
+                Step::Match => return Found::Match(&entry.0),
                 Step::End => return Found::Nothing,
-                Step::Seek(_) if *budget == 0 => return Found::NotYet(entry.message.topic()),
+                Step::Seek(_) if *budget == 0 => return Found::NotYet(entry.0.topic()),
                 Step::Seek(target) => {
-                    debug_assert!(&target[..] > entry.message.topic_bytes());
+                    debug_assert!(&target[..] > entry.0.topic_bytes());
                     from = target;
                     bound = Bound::Included(&from[..]);
                 }
@@ -143,8 +138,7 @@ impl Retained {
 
 /// What a search found.
 pub enum Found<'a> {
-    /// A message, and who published it.
-    Match(&'a Message, Option<&'a str>),
+    Match(&'a Message),
     /// Nothing more matches.
     Nothing,
     /// Nothing yet: the search goes on behind this topic.
@@ -229,7 +223,7 @@ mod tests {
 
     fn store(topics: &[&str]) -> Retained {
         let mut retained = Retained::default();
-        topics.iter().for_each(|topic| retained.insert(message(topic, Millis::NEVER), None));
+        topics.iter().for_each(|topic| retained.insert(message(topic, Millis::NEVER)));
         retained
     }
 
@@ -240,7 +234,7 @@ mod tests {
             match retained.next_match(filter, after.as_deref(), &mut budget) {
                 Found::Nothing => return found,
                 Found::NotYet(topic) => after = Some(topic.to_string()),
-                Found::Match(message, _) => {
+                Found::Match(message) => {
                     after = Some(message.topic().to_string());
                     found.push(message.topic().to_string());
                 }
@@ -283,21 +277,21 @@ mod tests {
     #[test]
     fn the_search_goes_on_where_it_was_though_the_store_changes() {
         let mut retained = store(&["a/1", "a/2", "a/3"]);
-        let Found::Match(first, _) = retained.next_match("a/+", None, &mut 9) else { panic!() };
+        let Found::Match(first) = retained.next_match("a/+", None, &mut 9) else { panic!() };
         let first = first.topic().to_string();
         retained.remove("a/1");
         retained.remove("a/2");
-        retained.insert(message("a/25", Millis::NEVER), None);
-        let Found::Match(next, _) = retained.next_match("a/+", Some(&first), &mut 9) else { panic!() };
+        retained.insert(message("a/25", Millis::NEVER));
+        let Found::Match(next) = retained.next_match("a/+", Some(&first), &mut 9) else { panic!() };
         assert_eq!(next.topic(), "a/25");
     }
 
     #[test]
     fn messages_expire_in_time_and_are_counted() {
         let mut retained = store(&["a"]);
-        retained.insert(message("b", Millis(50)), Some("c1".into()));
-        retained.insert(message("b", Millis(70)), Some("c2".into()));
-        retained.insert(message("c", Millis(60)), None);
+        retained.insert(message("b", Millis(50)));
+        retained.insert(message("b", Millis(70)));
+        retained.insert(message("c", Millis(60)));
         assert_eq!((retained.len(), retained.next_expiry(), retained.bytes()), (3, Some(Millis(60)), 6));
         retained.expire(Millis(60));
         assert_eq!(all_matches(&retained, "#"), ["a", "b"]);

@@ -2,7 +2,6 @@
 //! outlive links. What must survive a restart is here.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use super::NONE;
 use super::index::{ShareId, Subscriber, SubscriptionKey};
@@ -13,27 +12,20 @@ use crate::time::Millis;
 use crate::wheel::TimerId;
 
 pub struct Session {
-    /// Shared with the retained messages of this client.
-    pub client_id: Rc<str>,
+    pub client_id: Box<str>,
     /// The live link, or NONE.
     pub link: u32,
     /// Seconds the session outlives its link; u32::MAX = for ever.
     pub expiry_s: u32,
     pub subscriptions: Vec<SubscriptionKey>,
-    /// Packet ids of QoS 2 messages that were received and not yet released, sorted. [MQTT-4.3.3-2]
-    pub received: Vec<u16>,
+    pub received: Received,
     /// Messages towards the client; nothing while there never was one.
     pub delivery: Option<Box<Delivery>>,
     pub will: Option<Box<Will>>,
-    /// Without a link: when the will is due and when the session ends.
-    pub will_at: Millis,
+    /// Without a link: when the session ends.
     pub expires_at: Millis,
     /// With a link: retransmission; without: will or expiry, whichever comes first.
     pub timer: TimerId,
-    /// Messages lost to a full queue.
-    pub dropped: u32,
-    /// Those lost since the queue was last empty: the first one was logged, and the sum will be.
-    pub dropped_in_a_row: u32,
 }
 
 impl Session {
@@ -43,15 +35,22 @@ impl Session {
             link: NONE,
             expiry_s: 0,
             subscriptions: Vec::new(),
-            received: Vec::new(),
+            received: Received::default(),
             delivery: None,
             will: None,
-            will_at: Millis::NEVER,
             expires_at: Millis::NEVER,
             timer: TimerId::NONE,
-            dropped: 0,
-            dropped_in_a_row: 0,
         }
+    }
+
+    /// When the will is due of a session without link.
+    pub fn will_due_at(&self) -> Millis {
+        self.will.as_deref().map_or(Millis::NEVER, |will| will.due_at)
+    }
+
+    /// Messages lost to a full queue.
+    pub fn dropped(&self) -> u32 {
+        self.delivery.as_deref().map_or(0, |delivery| delivery.dropped)
     }
 
     pub fn is_connected(&self) -> bool {
@@ -64,7 +63,7 @@ impl Session {
 
     /// Losses have come to an end: says how many there were, of which the first was logged when it happened.
     pub fn log_drops(&mut self, until: &str) {
-        let count = std::mem::take(&mut self.dropped_in_a_row);
+        let count = self.delivery.as_deref_mut().map_or(0, |delivery| std::mem::take(&mut delivery.dropped_in_a_row));
         if count > 0 {
             log::info!("{count} outgoing messages were dropped for client {} {until}.", self.client_id);
         }
@@ -74,29 +73,50 @@ impl Session {
     pub fn owes_retained(&self) -> bool {
         self.delivery.as_deref().is_some_and(|delivery| !delivery.cursors.is_empty())
     }
+}
 
-    /// Remembers a QoS 2 packet id; false if it is a repeat. [MQTT-4.3.3-10] (5.0)
-    pub fn receive_once(&mut self, packet_id: u16) -> bool {
-        match self.received.binary_search(&packet_id) {
+/// Packet ids of QoS 2 messages that were received and not yet released. Most sessions never have one, so the list is
+/// behind a pointer. [MQTT-4.3.3-2]
+#[derive(Default)]
+pub struct Received(Option<Box<PacketIds>>);
+
+/// Ascending.
+#[derive(Default)]
+struct PacketIds(Vec<u16>);
+
+impl Received {
+    pub fn as_slice(&self) -> &[u16] {
+        self.0.as_deref().map_or(&[], |ids| &ids.0)
+    }
+
+    /// Remembers a packet id; false if it is a repeat. [MQTT-4.3.3-10] (5.0)
+    pub fn insert(&mut self, packet_id: u16) -> bool {
+        let ids = &mut self.0.get_or_insert_default().0;
+        match ids.binary_search(&packet_id) {
             Ok(_) => false,
             Err(at) => {
-                self.received.insert(at, packet_id);
+                ids.insert(at, packet_id);
                 true
             }
         }
     }
 
-    /// Forgets a QoS 2 packet id; false if it is unknown.
-    pub fn release(&mut self, packet_id: u16) -> bool {
-        match self.received.binary_search(&packet_id) {
+    /// Forgets a packet id; false if it is unknown.
+    pub fn remove(&mut self, packet_id: u16) -> bool {
+        let Some(ids) = self.0.as_deref_mut() else { return false };
+        match ids.0.binary_search(&packet_id) {
             Ok(at) => {
-                self.received.remove(at);
-                if self.received.is_empty() {
-                    self.received = Vec::new();
-                }
+                ids.0.remove(at);
                 true
             }
             Err(_) => false,
+        }
+    }
+
+    /// Gives back the memory of a list that is empty.
+    pub fn shrink(&mut self) {
+        if self.as_slice().is_empty() {
+            self.0 = None;
         }
     }
 }
@@ -168,6 +188,10 @@ pub struct Delivery {
     pub next_packet_id: u16,
     /// Subscription Identifiers of shared subscriptions that have or had one: messages may still wait under them.
     pub share_subscription_ids: Vec<(ShareId, u32)>,
+    /// Messages lost to a full queue.
+    pub dropped: u32,
+    /// Those lost since the queue was last empty: the first one was logged, and the sum will be.
+    pub dropped_in_a_row: u32,
     /// How often the retransmission interval was doubled.
     pub backoff: u8,
 }
@@ -185,6 +209,8 @@ impl Default for Delivery {
             cursors: VecDeque::new(),
             next_packet_id: 1,
             share_subscription_ids: Vec::new(),
+            dropped: 0,
+            dropped_in_a_row: 0,
             backoff: 0,
         }
     }
@@ -366,12 +392,16 @@ mod tests {
 
     #[test]
     fn qos_2_packet_ids_are_remembered_until_released() {
-        let mut session = Session::new("c");
+        let mut received = Received::default();
+        assert!(!received.remove(1));
         for id in [7, 3, 65_535, 1] {
-            assert!(session.receive_once(id) && !session.receive_once(id));
+            assert!(received.insert(id) && !received.insert(id));
         }
-        assert!(session.release(3) && !session.release(3) && session.receive_once(3));
-        assert!([7, 65_535, 1, 3].into_iter().all(|id| session.release(id)));
-        assert_eq!(session.received.capacity(), 0);
+        received.shrink();
+        assert_eq!(received.as_slice(), [1, 3, 7, 65_535]);
+        assert!(received.remove(3) && !received.remove(3) && received.insert(3));
+        assert!([7, 65_535, 1, 3].into_iter().all(|id| received.remove(id)));
+        received.shrink();
+        assert!(received.0.is_none());
     }
 }

@@ -166,13 +166,13 @@ impl Broker {
             return;
         }
         let sessions = self.clients.sessions.iter().map(|(_, session)| session);
-        let mut losers: Vec<_> = sessions.filter(|session| session.dropped > 0).collect();
+        let mut losers: Vec<_> = sessions.filter(|session| session.dropped() > 0).collect();
         losers.sort_unstable_by(|one, other| {
-            other.dropped.cmp(&one.dropped).then_with(|| one.client_id.cmp(&other.client_id))
+            other.dropped().cmp(&one.dropped()).then_with(|| one.client_id.cmp(&other.client_id))
         });
         text.clear();
         for session in losers.iter().take(LOSERS_MAX) {
-            let _ = writeln!(text, "{} {}", session.dropped, session.client_id.escape_debug());
+            let _ = writeln!(text, "{} {}", session.dropped(), session.client_id.escape_debug());
         }
         if text.is_empty() {
             // An empty payload would not be kept.
@@ -195,7 +195,7 @@ impl Broker {
             properties: &[],
             payload: value.as_bytes(),
         };
-        self.retain(&parts, None);
+        self.retain(&parts, NONE);
         self.route(parts, NONE, now);
     }
 

@@ -106,7 +106,7 @@ impl Clients {
     pub(super) fn arm_session(&mut self, id: u32) {
         let session = &mut self.sessions[id as usize];
         self.wheel.cancel(std::mem::replace(&mut session.timer, TimerId::NONE));
-        let deadline = session.will_at.min(session.expires_at);
+        let deadline = session.will_due_at().min(session.expires_at);
         if deadline != Millis::NEVER {
             session.timer = self.wheel.arm(round(deadline), Owner { kind: SESSION, id });
         }

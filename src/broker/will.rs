@@ -16,6 +16,8 @@ pub struct Will {
     pub retain: bool,
     /// Seconds between the end of the link and the will. [MQTT-3.1.3-9] (5.0)
     pub delay_s: u32,
+    /// When it is due, if it waits for that.
+    pub due_at: Millis,
     /// Seconds from its publication until it expires.
     pub expiry_s: Option<u32>,
 }
@@ -39,6 +41,7 @@ impl Will {
             qos: will.qos,
             retain: will.retain,
             delay_s,
+            due_at: Millis::NEVER,
             expiry_s,
         }
     }
@@ -46,12 +49,10 @@ impl Will {
 
 impl Broker {
     /// Publishes the will of a session, if it has one, and forgets it.
-    pub(super) fn publish_will(&mut self, session: u32, now: Millis) {
-        let session = self.clients.session_mut(session);
-        session.will_at = Millis::NEVER;
+    pub(super) fn publish_will(&mut self, id: u32, now: Millis) {
+        let session = self.clients.session_mut(id);
         let Some(will) = session.will.take() else { return };
-        let client_id = session.client_id.clone();
-        if !self.may_publish(&client_id, &will.topic) {
+        if !self.may_publish(&self.clients.sessions[id as usize].client_id, &will.topic) {
             return;
         }
         let parts = MessageParts {
@@ -64,7 +65,7 @@ impl Broker {
         };
         if will.retain {
             // [MQTT-3.1.2-17] (3.1.1) [MQTT-3.1.2-15] (5.0)
-            self.retain(&parts, Some(client_id));
+            self.retain(&parts, id);
         }
         // A will is one message, and its publisher is gone: nobody waits.
         self.route(parts, NONE, now);

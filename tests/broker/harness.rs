@@ -72,7 +72,7 @@ impl World {
     }
 
     pub fn dial_as(&mut self, version: Version, allow_anonymous: bool) -> Client {
-        let peer = Peer::Ip(([192, 0, 2, 7], 40_000 + self.ends.len() as u16).into());
+        let peer = Peer::V4([192, 0, 2, 7].into(), 40_000 + self.ends.len() as u16);
         let link = self.broker.open(peer, allow_anonymous, self.now);
         self.ends.push(End {
             link: Some(link),
