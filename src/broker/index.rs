@@ -494,7 +494,7 @@ mod tests {
     /// subscriptions come and go.
     #[test]
     fn agrees_with_the_plain_definition() {
-        let mut index = Index::new(Seed(1));
+        let mut index = Index::new(Seed::new(1));
         let mut random = 7u64;
         let mut next = move |below: usize| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -544,7 +544,7 @@ mod tests {
 
     #[test]
     fn shares_of_one_filter_are_separate_from_each_other_and_from_plain_subscribers() {
-        let mut index = Index::new(Seed(2));
+        let mut index = Index::new(Seed::new(2));
         let parse = |text| ShareFilter::parse(text).unwrap();
         let (plain, _) = index.subscribe(parse("a/+"), subscriber(1));
         let (one, _) = index.subscribe(parse("$share/g/a/+"), subscriber(1));

@@ -88,8 +88,8 @@ impl Broker {
     /// `seed` must be unpredictable to clients: it keys the hash tables.
     pub fn new(config: Config, seed: u64) -> Broker {
         Broker {
-            clients: Clients::new(config, Seed(seed)),
-            index: Index::new(Seed(seed)),
+            clients: Clients::new(config, Seed::new(seed)),
+            index: Index::new(Seed::new(seed)),
             retained: Retained::default(),
             retained_timer: crate::wheel::TimerId::NONE,
             sys: Sys::default(),

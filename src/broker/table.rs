@@ -1,5 +1,9 @@
 //! An open-addressing table of 32-bit ids, for keys that live elsewhere: the caller brings the hash and compares.
 //! Eight bytes a slot, at most seven of eight slots used, linear probing, no tombstones.
+//!
+//! Invariant (Robin Hood): along a run of slots, how far entries are from home never falls by more than the entries' own
+//! homes explain: who is farther from home has the earlier slot. So a search may end at the first slot whose entry is
+//! nearer to its home than the one looked for would be, and looking for what is not there is as cheap as finding.
 
 const EMPTY: u32 = u32::MAX;
 
@@ -17,19 +21,24 @@ pub struct Table {
 
 impl Table {
     /// The id with this hash for which `is_equal` holds.
+    #[inline]
     pub fn find(&self, hash: u32, mut is_equal: impl FnMut(u32) -> bool) -> Option<u32> {
         if self.len == 0 {
             return None;
         }
         let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
-        while self.slots[at].id != EMPTY {
-            if self.slots[at].hash == hash && is_equal(self.slots[at].id) {
-                return Some(self.slots[at].id);
+        let (mut at, mut distance) = (hash as usize & mask, 0);
+        loop {
+            let slot = self.slots[at];
+            if slot.id == EMPTY || at.wrapping_sub(slot.hash as usize) & mask < distance {
+                return None;
+            }
+            if slot.hash == hash && is_equal(slot.id) {
+                return Some(slot.id);
             }
             at = (at + 1) & mask;
+            distance += 1;
         }
-        None
     }
 
     /// Adds an id whose key is not in the table.
@@ -54,15 +63,11 @@ impl Table {
             }
             hole = (hole + 1) & mask;
         }
-        let mut at = (hole + 1) & mask;
-        while self.slots[at].id != EMPTY {
-            let home = self.slots[at].hash as usize & mask;
-            // The slot may move into the hole only if its search, which begins at home, passes the hole.
-            if at.wrapping_sub(home) & mask >= at.wrapping_sub(hole) & mask {
-                self.slots[hole] = self.slots[at];
-                hole = at;
-            }
-            at = (at + 1) & mask;
+        // Those behind move up, as far as that brings them nearer to home.
+        let mut next = (hole + 1) & mask;
+        while self.slots[next].id != EMPTY && self.slots[next].hash as usize & mask != next {
+            self.slots[hole] = self.slots[next];
+            (hole, next) = (next, (next + 1) & mask);
         }
         self.slots[hole].id = EMPTY;
         self.len -= 1;
@@ -80,11 +85,18 @@ impl Table {
         old.into_iter().filter(|slot| slot.id != EMPTY).for_each(|slot| self.place(slot));
     }
 
-    fn place(&mut self, slot: Slot) {
+    /// Puts `slot` where it belongs; whoever is nearer to home than it makes room.
+    fn place(&mut self, mut slot: Slot) {
         let mask = self.slots.len() - 1;
-        let mut at = slot.hash as usize & mask;
+        let (mut at, mut distance) = (slot.hash as usize & mask, 0);
         while self.slots[at].id != EMPTY {
+            let other = at.wrapping_sub(self.slots[at].hash as usize) & mask;
+            if other < distance {
+                std::mem::swap(&mut self.slots[at], &mut slot);
+                distance = other;
+            }
             at = (at + 1) & mask;
+            distance += 1;
         }
         self.slots[at] = slot;
     }

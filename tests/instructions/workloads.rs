@@ -1,5 +1,5 @@
 //! Fixed workloads through the core, for counting instructions: `scripts/instructions` runs them under callgrind, which counts
-//! the same for the same program and input whatever else the machine does. What is counted is `measured` alone: decode, route,
+//! the same for the same program and input whatever else the machine does. What is counted is `measured_input` and `measured_output` alone: decode, route,
 //! encode, acknowledge, and what a turn of the loop asks of the core; no socket and no system call.
 
 use std::hint::black_box;
@@ -102,7 +102,7 @@ impl Core {
             };
             core.subscribe(link, &filter);
         }
-        core.answer();
+        core.answer(false);
         core
     }
 
@@ -125,7 +125,7 @@ impl Core {
             properties: properties.as_properties(),
         };
         let link = self.broker.open(Peer::Unknown, true, NOW);
-        self.turn(link, &encoded(&Packet::Connect(connect), self.version));
+        self.turn(link, &encoded(&Packet::Connect(connect), self.version), false);
         link
     }
 
@@ -135,57 +135,75 @@ impl Core {
         let mut payload = Vec::new();
         Subscribe::push_filter(&mut payload, filter, options);
         let subscribe = Subscribe { packet_id: 1, properties: Properties::EMPTY, payload: &payload };
-        self.turn(link, &encoded(&Packet::Subscribe(subscribe), self.version));
+        self.turn(link, &encoded(&Packet::Subscribe(subscribe), self.version), false);
     }
 
     /// A turn of the server's loop, whose writes take everything. What was written is put down for `answer`.
-    fn turn(&mut self, link: LinkId, bytes: &[u8]) {
+    fn turn(&mut self, link: LinkId, bytes: &[u8], is_counted: bool) {
+        match is_counted {
+            true => measured_input(self, link, bytes),
+            false => self.take_input(link, bytes),
+        }
+        let mut dirty = std::mem::take(&mut self.links);
+        for link in dirty.drain(..) {
+            let mut slices = [IoSlice::new(&[]); OutBuf::SLICES_MAX];
+            let count = self.broker.output(link).slices(&mut slices);
+            let written: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+            match is_counted {
+                true => measured_output(self, link),
+                false => self.give_output(link),
+            }
+            self.replies.push((link, written));
+        }
+        self.links = dirty;
+    }
+
+    #[inline(always)]
+    fn take_input(&mut self, link: LinkId, bytes: &[u8]) {
         self.broker.receive(link, bytes, NOW);
         self.broker.resume(&mut self.links, NOW);
         self.links.clear();
         self.broker.take_dirty(&mut self.links);
-        for at in 0..self.links.len() {
-            let link = self.links[at];
-            let mut slices = [IoSlice::new(&[]); OutBuf::SLICES_MAX];
-            let count = self.broker.output(link).slices(&mut slices);
-            let len = slices[..count].iter().map(|slice| slice.len()).sum();
-            note(&mut self.replies, link, &slices[..count]);
-            self.broker.wrote(link, len, NOW);
-            self.broker.mark_unwritten(link);
-        }
-        self.links.clear();
+    }
+
+    #[inline(always)]
+    fn give_output(&mut self, link: LinkId) {
+        let mut slices = [IoSlice::new(&[]); OutBuf::SLICES_MAX];
+        let count = self.broker.output(link).slices(&mut slices);
+        let len = slices[..count].iter().map(|slice| slice.len()).sum();
+        self.broker.wrote(link, black_box(len), NOW);
+        self.broker.mark_unwritten(link);
         self.broker.tick(NOW);
     }
 
     /// The clients' answers to all they were sent, until nobody says anything any more.
-    fn answer(&mut self) {
+    fn answer(&mut self, is_counted: bool) {
         while !self.replies.is_empty() {
             let said = std::mem::take(&mut self.replies);
             for (link, bytes) in said {
                 let (answers, delivered) = answers(&bytes, self.version);
                 self.delivered += delivered;
                 if !answers.is_empty() {
-                    measured(self, link, &answers);
+                    self.turn(link, &answers, is_counted);
                 }
             }
             while self.broker.has_work() {
-                let publisher = self.publisher;
-                measured(self, publisher, &[]);
+                self.turn(self.publisher, &[], is_counted);
             }
         }
     }
 }
 
-/// What is counted.
+/// What is counted of a turn: all the core does with input,
 #[inline(never)]
-fn measured(core: &mut Core, link: LinkId, bytes: &[u8]) {
-    core.turn(black_box(link), black_box(bytes));
+fn measured_input(core: &mut Core, link: LinkId, bytes: &[u8]) {
+    core.take_input(black_box(link), black_box(bytes));
 }
 
-/// The clients' part of a write, which is not counted.
+/// and with output.
 #[inline(never)]
-fn note(replies: &mut Vec<(LinkId, Vec<u8>)>, link: LinkId, slices: &[IoSlice]) {
-    replies.push((link, slices.iter().flat_map(|slice| slice.iter().copied()).collect()));
+fn measured_output(core: &mut Core, link: LinkId) {
+    core.give_output(black_box(link));
 }
 
 /// What a client answers to these packets, and how many of them are messages.
@@ -241,9 +259,8 @@ fn run(workload: &Workload) {
     let mut core = Core::new(workload);
     let burst = burst(workload);
     for _ in 0..workload.bursts {
-        let publisher = core.publisher;
-        measured(&mut core, publisher, &burst);
-        core.answer();
+        core.turn(core.publisher, &burst, true);
+        core.answer(true);
     }
     let published = workload.bursts * BURST;
     assert_eq!(core.delivered, published * workload.subscribers, "{}: messages were lost", workload.name);
