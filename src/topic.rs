@@ -3,7 +3,27 @@
 
 /// Whether `topic` may stand in a PUBLISH or Will: not empty, no wildcard, no U+0000. [MQTT-4.7.1-1] [MQTT-4.7.3-1]
 pub fn is_valid_name(topic: &str) -> bool {
-    !topic.is_empty() && topic.len() <= 65_535 && !topic.bytes().any(|b| matches!(b, b'+' | b'#' | 0))
+    !topic.is_empty() && topic.len() <= 65_535 && !has_any(topic.as_bytes(), [b'+', b'#', 0])
+}
+
+/// Whether one of the bytes is 0.
+pub fn has_nul(bytes: &[u8]) -> bool {
+    has_any(bytes, [0])
+}
+
+/// Whether one of the bytes is one of these: a word at a time, because every topic goes through here.
+fn has_any<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> bool {
+    const ONES: usize = usize::MAX / 255;
+    const HIGHS: usize = ONES << 7;
+    let (words, rest) = bytes.as_chunks();
+    words.iter().any(|&word| {
+        let word = usize::from_ne_bytes(word);
+        // A byte of the difference is 0 where the byte is the wanted one, and only then borrows into its highest bit first.
+        wanted.iter().any(|&byte| {
+            let difference = word ^ ONES * usize::from(byte);
+            difference.wrapping_sub(ONES) & !difference & HIGHS != 0
+        })
+    }) || rest.iter().any(|byte| wanted.contains(byte))
 }
 
 /// Whether `filter` is a valid topic filter (the part behind `$share/NAME/` for a shared one): not empty, `#` alone
@@ -24,7 +44,7 @@ pub fn is_valid_filter(filter: &str) -> bool {
 
 /// Whether the filter needs more than a comparison.
 pub fn has_wildcard(filter: &str) -> bool {
-    filter.bytes().any(|b| matches!(b, b'+' | b'#'))
+    has_any(filter.as_bytes(), [b'+', b'#'])
 }
 
 /// A subscription's filter taken apart: the share name of `$share/NAME/FILTER`, and the filter itself.
@@ -75,6 +95,24 @@ pub fn matches(filter: &str, topic: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_byte_is_found_wherever_it_stands_among_whatever_others() {
+        for len in 0..40 {
+            for filler in [0x01, b'"', b'$', b'*', b',', 0x7F, 0x80, 0xFF] {
+                let mut bytes = vec![filler; len];
+                assert!(!has_any(&bytes, [b'+', b'#', 0]) && !has_nul(&bytes));
+                for at in 0..len {
+                    for byte in [b'+', b'#', 0] {
+                        bytes[at] = byte;
+                        assert!(has_any(&bytes, [b'+', b'#', 0]), "{bytes:?}");
+                        assert_eq!(has_nul(&bytes), byte == 0);
+                    }
+                    bytes[at] = filler;
+                }
+            }
+        }
+    }
 
     #[test]
     fn mqtt_4_7_1_2_number_sign_stands_alone_and_last() {

@@ -11,7 +11,7 @@ pub struct Aliases {
     /// The client's: topic number `n` stands at `n - 1`; empty = unknown.
     incoming: Vec<Rc<str>>,
     /// Ours: the topic with alias `n` stands at `n - 1`.
-    outgoing: Vec<Box<str>>,
+    outgoing: Vec<Box<[u8]>>,
     outgoing_by_topic: Table,
     seen: [u32; SEEN_SLOTS],
 }
@@ -76,7 +76,7 @@ impl Aliases {
 
     /// Aliases go to topics that repeat, first come, first served. `hash` is the topic's; `maximum` is the Topic Alias Maximum
     /// of CONNECT, or our own limit. [MQTT-3.1.2-26] [MQTT-3.1.2-27] (5.0)
-    pub fn outgoing(&mut self, topic: &str, hash: u32, maximum: u16) -> Outgoing {
+    pub fn outgoing(&mut self, topic: &[u8], hash: u32, maximum: u16) -> Outgoing {
         let known = &self.outgoing;
         if let Some(alias) = self.outgoing_by_topic.find(hash, |alias| *known[alias as usize - 1] == *topic) {
             return Outgoing::Use(alias as u16);
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn aliases_go_to_topics_that_repeat_and_no_further_than_the_maximum() {
         let mut aliases = Aliases::default();
-        let mut outgoing = |topic: &str| aliases.outgoing(topic, u32::from(topic.as_bytes()[0]), 2);
+        let mut outgoing = |topic: &str| aliases.outgoing(topic.as_bytes(), u32::from(topic.as_bytes()[0]), 2);
         assert_eq!(outgoing("a"), Outgoing::Plain);
         assert_eq!(outgoing("a"), Outgoing::Introduce(1));
         assert_eq!(outgoing("a"), Outgoing::Use(1));
@@ -110,7 +110,7 @@ mod tests {
         // The same hash does not make it the same topic.
         assert_eq!((outgoing("ax"), outgoing("a")), (Outgoing::Plain, Outgoing::Use(1)));
         let mut none = Aliases::default();
-        assert!((0..5).all(|_| none.outgoing("a", 1, 0) == Outgoing::Plain));
+        assert!((0..5).all(|_| none.outgoing(b"a", 1, 0) == Outgoing::Plain));
     }
 
     #[test]

@@ -126,20 +126,20 @@ impl Clients {
     }
 
     pub fn find_session(&self, client_id: &str) -> Option<u32> {
-        let hash = self.seed.hash(0, client_id);
+        let hash = self.seed.hash(0, client_id.as_bytes());
         self.session_by_client_id.find(hash, |id| *self.sessions[id as usize].client_id == *client_id)
     }
 
     pub fn add_session(&mut self, client_id: &str) -> u32 {
         let id = self.sessions.insert(Session::new(client_id)) as u32;
-        self.session_by_client_id.insert(self.seed.hash(0, client_id), id);
+        self.session_by_client_id.insert(self.seed.hash(0, client_id.as_bytes()), id);
         self.sessions_max = self.sessions_max.max(self.sessions.len());
         id
     }
 
     pub fn remove_session(&mut self, id: u32) -> Session {
         let session = self.sessions.remove(id as usize);
-        self.session_by_client_id.remove(self.seed.hash(0, &session.client_id), id);
+        self.session_by_client_id.remove(self.seed.hash(0, session.client_id.as_bytes()), id);
         session
     }
 

@@ -10,7 +10,7 @@ use super::clients::Clients;
 use super::hash::Seed;
 use super::index::Subscriber;
 use super::link::{Link, LinkId};
-use super::message::{Message, MessageParts};
+use super::message::{Content, Message, MessageParts};
 use super::session::{Delivery, Inflight, Queued, Via};
 use super::{Broker, NONE};
 use crate::codec::{Ack, Packet, Properties, Property, PublishHeader, QoS, ReasonCode};
@@ -76,7 +76,7 @@ struct Layout {
 
 /// One PUBLISH to one client.
 struct Outgoing<'a> {
-    parts: &'a MessageParts<'a>,
+    content: Content<'a>,
     message: Option<&'a Message>,
     dup: bool,
     qos: QoS,
@@ -134,15 +134,15 @@ impl Clients {
         }
         let link = self.sessions[session as usize].link;
         if qos == QoS::AtMostOnce && route.parts.payload.len() < SHARE_MIN {
-            let parts = &route.parts;
+            let content = route.parts.content();
             let subscription_id = subscriber.subscription_id;
             let (dup, packet_id, is_routed) = (false, 0, true);
-            let outgoing = Outgoing { parts, message: None, dup, qos, retain, packet_id, subscription_id, is_routed };
+            let outgoing = Outgoing { content, message: None, dup, qos, retain, packet_id, subscription_id, is_routed };
             self.write_publish(link, &outgoing, now);
             return;
         }
         let message = route.message(&mut self.scratch);
-        self.transmit(session, Queued { message, via, qos, retain }, true, now);
+        self.transmit(session, Queued { message, via, qos, retain }, Some(route.parts.content()), now);
     }
 
     /// One copy a client, however many of its filters match: at the highest QoS, with every subscription identifier.
@@ -327,12 +327,13 @@ impl Clients {
                 return false;
             }
         }
-        self.transmit(session_id, queued, false, now);
+        self.transmit(session_id, queued, None, now);
         true
     }
 
-    /// Writes a message into the client's output, with a packet id and an in-flight entry if its QoS wants one.
-    fn transmit(&mut self, session_id: u32, queued: Queued, is_routed: bool, now: Millis) {
+    /// Writes a message into the client's output, with a packet id and an in-flight entry if its QoS wants one. `routed` is
+    /// its content if others get it, too, at the moment.
+    fn transmit(&mut self, session_id: u32, queued: Queued, routed: Option<Content>, now: Millis) {
         let Queued { message, via, qos, retain } = queued;
         let session = &mut self.sessions[session_id as usize];
         let link = session.link;
@@ -346,16 +347,15 @@ impl Clients {
             };
             packet_id = id;
         }
-        let parts = message.parts();
         let outgoing = Outgoing {
-            parts: &parts,
+            content: routed.unwrap_or_else(|| message.content()),
             message: Some(&message),
             dup: false,
             qos,
             retain,
             packet_id,
             subscription_id,
-            is_routed,
+            is_routed: routed.is_some(),
         };
         if self.write_publish(link, &outgoing, now) && qos > QoS::AtMostOnce {
             let entry = Inflight { message: Some(message), sent_at: now, via, packet_id, qos, retain };
@@ -380,10 +380,9 @@ impl Clients {
             return;
         };
         let (qos, retain) = (entry.qos, entry.retain);
-        let parts = message.parts();
-        let (dup, is_routed) = (true, false);
+        let (dup, is_routed, content) = (true, false, message.content());
         let message = Some(&message);
-        let outgoing = Outgoing { parts: &parts, message, dup, qos, retain, packet_id, subscription_id, is_routed };
+        let outgoing = Outgoing { content, message, dup, qos, retain, packet_id, subscription_id, is_routed };
         if self.write_publish(link, &outgoing, now) {
             self.arm_retry(session_id, now);
         } else if let Some(delivery) = self.sessions[session_id as usize].delivery.as_deref_mut() {
@@ -396,23 +395,23 @@ impl Clients {
     fn write_publish(&mut self, id: LinkId, outgoing: &Outgoing, now: Millis) -> bool {
         let Clients { links, pool, layouts, hop_properties, stats, turn_bytes, seed, .. } = self;
         let link = &mut links[id as usize];
-        let parts = outgoing.parts;
+        let content = outgoing.content;
         let mut header = PublishHeader {
             dup: outgoing.dup,
             qos: outgoing.qos,
             retain: outgoing.retain,
-            topic: parts.topic,
+            topic: content.topic,
             packet_id: outgoing.packet_id,
             hop_properties: &[],
-            properties: parts.properties,
-            payload_len: parts.payload.len(),
+            properties: content.properties,
+            payload_len: content.payload.len(),
         };
         let mut is_plain = true;
         if link.version.has_properties() {
             hop_properties.clear();
-            if parts.expires_at != Millis::NEVER {
+            if content.expires_at != Millis::NEVER {
                 // [MQTT-3.3.2-6] (5.0)
-                let left_ms = (parts.expires_at - now).0;
+                let left_ms = (content.expires_at - now).0;
                 hop_properties.push(Property::MessageExpiryInterval(left_ms.div_ceil(1000) as u32));
             }
             if outgoing.subscription_id != 0 {
@@ -422,15 +421,16 @@ impl Clients {
             let hop = hop_properties.as_properties().as_bytes();
             let len = PublishHeader { hop_properties: hop, ..header }.packet_len(link.version);
             if len > link.packet_size_max as usize {
-                log::debug!("A message of topic '{}' is larger than {} takes; not sent.", parts.topic, link.peer);
+                let topic = String::from_utf8_lossy(content.topic);
+                log::debug!("A message of topic '{topic}' is larger than {} takes; not sent.", link.peer);
                 return false;
             }
             let alias = match link.topic_alias_max {
                 0 => Alias::Plain,
                 _ if len + ALIAS_LEN > link.packet_size_max as usize => Alias::Plain,
                 maximum => {
-                    let hash = layouts.topic_hash(parts.topic, outgoing.is_routed, seed);
-                    link.aliases_mut().outgoing(parts.topic, hash, maximum)
+                    let hash = layouts.topic_hash(content.topic, outgoing.is_routed, seed);
+                    link.aliases_mut().outgoing(content.topic, hash, maximum)
                 }
             };
             match alias {
@@ -441,7 +441,7 @@ impl Clients {
                 }
                 Alias::Use(alias) => {
                     is_plain = false;
-                    header.topic = "";
+                    header.topic = b"";
                     hop_properties.push(Property::TopicAlias(alias));
                 }
             }
@@ -450,20 +450,20 @@ impl Clients {
             return false;
         }
         stats.publishes_sent += 1;
-        stats.publish_bytes_sent += parts.payload.len() as u64;
+        stats.publish_bytes_sent += content.payload.len() as u64;
         stats.packets_sent += 1;
         let before = link.output.own_len();
         let output = &mut link.output;
         match outgoing.message {
-            Some(message) if parts.payload.len() >= SHARE_MIN => {
+            Some(message) if content.payload.len() >= SHARE_MIN => {
                 header.encode(link.version, output.tail(pool));
                 output.append_shared(message.bytes().clone(), message.payload_at(), pool);
             }
-            _ if is_plain && outgoing.is_routed => layouts.append(&header, link, parts.payload, pool),
+            _ if is_plain && outgoing.is_routed => layouts.append(&header, link, content.payload, pool),
             _ => {
                 let tail = output.tail(pool);
                 header.encode(link.version, tail);
-                tail.extend_from_slice(parts.payload);
+                tail.extend_from_slice(content.payload);
             }
         }
         *turn_bytes += link.output.own_len() - before;
@@ -480,7 +480,7 @@ impl Layouts {
     }
 
     /// The hash of the topic, computed once while its message is routed.
-    fn topic_hash(&mut self, topic: &str, is_routed: bool, seed: &Seed) -> u32 {
+    fn topic_hash(&mut self, topic: &[u8], is_routed: bool, seed: &Seed) -> u32 {
         match is_routed {
             true => *self.topic_hash.get_or_insert_with(|| seed.hash(0, topic)),
             false => seed.hash(0, topic),

@@ -8,6 +8,7 @@
 use super::clients::Clients;
 use super::deliver::is_low;
 use super::link::{Link, LinkId, Paused, State};
+use super::session::Delivery;
 use super::{Broker, NONE, timers};
 use crate::time::Millis;
 use crate::wheel::TimerId;
@@ -49,7 +50,7 @@ impl Broker {
         if session == NONE {
             return;
         }
-        if self.clients.sessions[session as usize].delivery.is_some() {
+        if self.clients.sessions[session as usize].delivery.as_deref().is_some_and(Delivery::has_more) {
             self.pump(session, now);
         }
         if self.clients.links[id as usize].first_waiter() != NONE && self.clients.may_release(id) {

@@ -343,11 +343,11 @@ impl Index {
         if self.exact.len() == 0 {
             return None;
         }
-        self.exact.find(self.seed.hash(NONE, text), |id| *self.filters[id as usize].text == *text)
+        self.exact.find(self.seed.hash(NONE, text.as_bytes()), |id| *self.filters[id as usize].text == *text)
     }
 
     fn find_child(&self, parent: u32, level: &str) -> Option<u32> {
-        self.children.find(self.seed.hash(parent, level), |id| {
+        self.children.find(self.seed.hash(parent, level.as_bytes()), |id| {
             let node = &self.nodes[id as usize];
             node.parent == parent && *node.level == *level
         })
@@ -376,7 +376,7 @@ impl Index {
         let id = self.filters.insert(filter) as FilterId;
         self.sys_filter_count += text.starts_with("$SYS/") as usize;
         if !has_wildcard(text) {
-            self.exact.insert(self.seed.hash(NONE, text), id);
+            self.exact.insert(self.seed.hash(NONE, text.as_bytes()), id);
             return id;
         }
         let mut node = ROOT;
@@ -397,7 +397,7 @@ impl Index {
                     Some(child) => child,
                     None => {
                         let child = self.add_node(node, level);
-                        self.children.insert(self.seed.hash(node, level), child);
+                        self.children.insert(self.seed.hash(node, level.as_bytes()), child);
                         child
                     }
                 },
@@ -417,7 +417,7 @@ impl Index {
         let filter = self.filters.remove(id as usize);
         self.sys_filter_count -= filter.text.starts_with("$SYS/") as usize;
         if filter.node == NONE {
-            self.exact.remove(self.seed.hash(NONE, &filter.text), id);
+            self.exact.remove(self.seed.hash(NONE, filter.text.as_bytes()), id);
             return;
         }
         let node = &mut self.nodes[filter.node as usize];
@@ -434,14 +434,14 @@ impl Index {
             if above.plus == node {
                 above.plus = NONE;
             } else {
-                self.children.remove(self.seed.hash(parent, &level), node);
+                self.children.remove(self.seed.hash(parent, level.as_bytes()), node);
             }
             node = parent;
         }
     }
 
     fn find_share(&self, filter: FilterId, name: &str) -> Option<u32> {
-        let place = self.share_of.find(self.seed.hash(filter, name), |place| {
+        let place = self.share_of.find(self.seed.hash(filter, name.as_bytes()), |place| {
             let share = &self.shares[place as usize];
             share.filter == filter && *share.name == *name
         })?;
@@ -454,14 +454,14 @@ impl Index {
         self.share_generation = (self.share_generation + 1) % SHARE_GENERATIONS;
         let id = place as ShareId | self.share_generation << SHARE_PLACE_BITS;
         self.shares.insert(Share { id, name: name.into(), filter, members: Vec::new(), turn: 0 });
-        self.share_of.insert(self.seed.hash(filter, name), place as u32);
+        self.share_of.insert(self.seed.hash(filter, name.as_bytes()), place as u32);
         self.filters[filter as usize].shares.push(id);
         id
     }
 
     fn remove_share(&mut self, id: ShareId) {
         let share = self.shares.remove(share_place(id));
-        self.share_of.remove(self.seed.hash(share.filter, &share.name), share_place(id) as u32);
+        self.share_of.remove(self.seed.hash(share.filter, share.name.as_bytes()), share_place(id) as u32);
         self.filters[share.filter as usize].shares.retain(|&other| other != id);
     }
 }

@@ -24,9 +24,27 @@ pub struct MessageParts<'a> {
     pub payload: &'a [u8],
 }
 
+/// What of a message goes to every subscriber alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    pub topic: &'a [u8],
+    pub properties: &'a [u8],
+    pub payload: &'a [u8],
+    pub expires_at: Millis,
+}
+
+impl<'a> MessageParts<'a> {
+    #[inline]
+    pub fn content(&self) -> Content<'a> {
+        let MessageParts { topic, properties, payload, expires_at, .. } = *self;
+        Content { topic: topic.as_bytes(), properties, payload, expires_at }
+    }
+}
+
 /// The bytes begin with flags and the length of the topic; what is not always there follows only if a flag says so: the
 /// time of expiry, the length of the properties, who published it. Numbers are little-endian and read bytewise.
 const HEADER: usize = 1 + 2;
+const HEADER_MAX: usize = HEADER + 8 + 4 + 8;
 const QOS: u8 = 0x03;
 const EXPIRES: u8 = 0x04;
 const HAS_PROPERTIES: u8 = 0x08;
@@ -46,28 +64,26 @@ impl Message {
 
     fn put_together(parts: &MessageParts, publisher: Option<u64>, scratch: &mut Vec<u8>) -> Message {
         let mut flags = parts.qos as u8;
-        for (flag, is_set) in [
-            (RETAIN, parts.retain),
-            (EXPIRES, parts.expires_at != Millis::NEVER),
-            (HAS_PROPERTIES, !parts.properties.is_empty()),
-            (HAS_PUBLISHER, publisher.is_some()),
-        ] {
-            if is_set {
-                flags |= flag;
-            }
+        if parts.retain {
+            flags |= RETAIN;
         }
         scratch.clear();
-        scratch.push(flags);
-        scratch.extend_from_slice(&(parts.topic.len() as u16).to_le_bytes());
+        scratch.reserve(HEADER_MAX + parts.topic.len() + parts.properties.len() + parts.payload.len());
+        let topic_len = (parts.topic.len() as u16).to_le_bytes();
+        scratch.extend_from_slice(&[0, topic_len[0], topic_len[1]]);
         if parts.expires_at != Millis::NEVER {
+            flags |= EXPIRES;
             scratch.extend_from_slice(&parts.expires_at.0.to_le_bytes());
         }
         if !parts.properties.is_empty() {
+            flags |= HAS_PROPERTIES;
             scratch.extend_from_slice(&(parts.properties.len() as u32).to_le_bytes());
         }
         if let Some(publisher) = publisher {
+            flags |= HAS_PUBLISHER;
             scratch.extend_from_slice(&publisher.to_le_bytes());
         }
+        scratch[0] = flags;
         scratch.extend_from_slice(parts.topic.as_bytes());
         scratch.extend_from_slice(parts.properties);
         scratch.extend_from_slice(parts.payload);
@@ -158,6 +174,18 @@ impl Message {
         self.0.len() - self.topic_at()
     }
 
+    pub fn content(&self) -> Content<'_> {
+        let (topic, properties_len) = (self.topic_at(), self.properties_len());
+        let properties = topic + self.topic_len();
+        let payload = properties + properties_len;
+        Content {
+            topic: &self.0[topic..properties],
+            properties: &self.0[properties..payload],
+            payload: &self.0[payload..],
+            expires_at: self.expires_at(),
+        }
+    }
+
     pub fn parts(&self) -> MessageParts<'_> {
         MessageParts {
             qos: self.qos(),
@@ -196,6 +224,7 @@ mod tests {
             assert_eq!(message.content_len(), 4 + parts.properties.len() + 7);
             assert_eq!(&message.bytes()[message.payload_at()..], b"payload");
             assert_eq!(message.topic_bytes(), "ä/b".as_bytes());
+            assert_eq!(format!("{:?}", message.content()), format!("{:?}", parts.content()));
             assert_eq!(message.is_of_publisher(0x1122_3344_5566_7788), number & 8 != 0);
             assert!(!message.is_of_publisher(0));
         }

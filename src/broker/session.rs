@@ -341,6 +341,15 @@ impl Delivery {
         self.queue.shrink_to_fit();
     }
 
+    /// Something is to be sent as soon as there is room, or to be said once nothing is.
+    #[inline]
+    pub fn has_more(&self) -> bool {
+        !self.queue.is_empty()
+            || self.sent < self.inflight.len()
+            || !self.cursors.is_empty()
+            || self.dropped_in_a_row > 0
+    }
+
     pub fn is_empty(&self) -> bool {
         self.inflight.is_empty() && self.queue.is_empty() && self.cursors.is_empty()
     }

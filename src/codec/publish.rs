@@ -53,7 +53,7 @@ impl<'a> Publish<'a> {
             dup: self.dup,
             qos: self.qos,
             retain: self.retain,
-            topic: self.topic,
+            topic: self.topic.as_bytes(),
             packet_id: self.packet_id,
             hop_properties: &[],
             properties: self.properties.as_bytes(),
@@ -70,7 +70,8 @@ pub struct PublishHeader<'a> {
     pub dup: bool,
     pub qos: QoS,
     pub retain: bool,
-    pub topic: &'a str,
+    /// A topic that was checked when it came in.
+    pub topic: &'a [u8],
     pub packet_id: u16,
     /// Raw properties of this hop (alias, expiry, subscription ids). Nothing in 3.x.
     pub hop_properties: &'a [u8],
@@ -104,7 +105,7 @@ impl PublishHeader<'_> {
         out.push(self.first_byte());
         out.extend_from_slice(&length[..length_len]);
         out.extend_from_slice(&topic_len);
-        out.extend_from_slice(self.topic.as_bytes());
+        out.extend_from_slice(self.topic);
         if self.qos != QoS::AtMostOnce {
             out.extend_from_slice(&self.packet_id.to_be_bytes());
         }
@@ -149,7 +150,7 @@ mod tests {
             dup: false,
             qos,
             retain: false,
-            topic: "a/b",
+            topic: b"a/b",
             packet_id: 0x0A0B,
             hop_properties: &[0x02, 0, 0, 0, 9],
             properties: &[0x01, 1],

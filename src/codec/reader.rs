@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(super) fn string(&mut self, field: &'static Field) -> Result<&'a str, DecodeError> {
         let bytes = self.binary(field)?;
-        if bytes.contains(&0) {
+        if crate::topic::has_nul(bytes) {
             return Err(malformed(field.nul));
         }
         std::str::from_utf8(bytes).map_err(|_| malformed(field.not_utf8))

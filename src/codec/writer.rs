@@ -76,10 +76,16 @@ pub(super) fn put_properties(out: &mut Vec<u8>, version: Version, properties: Pr
 
 /// Appends a packet of `kind` whose body `write` appends.
 pub(super) fn put_frame(out: &mut Vec<u8>, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
-    out.push(kind.first_byte());
+    // Nearly all are so short that one byte will do for the length.
+    out.extend_from_slice(&[kind.first_byte(), 0]);
     let body = out.len();
     write(out);
-    // The length goes in front once it is known; these packets are short, so moving them is cheap.
-    let (length, length_len) = variable_bytes((out.len() - body) as u32);
-    out.splice(body..body, length.into_iter().take(length_len));
+    let len = out.len() - body;
+    match u8::try_from(len) {
+        Ok(len @ ..0x80) => out[body - 1] = len,
+        _ => {
+            let (length, length_len) = variable_bytes(len as u32);
+            out.splice(body - 1..body, length.into_iter().take(length_len));
+        }
+    }
 }
