@@ -20,7 +20,7 @@ fn has_any<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> bool {
         let word = usize::from_ne_bytes(word);
         // A byte of the difference is 0 where the byte is the wanted one, and only then borrows into its highest bit first.
         wanted.iter().any(|&byte| {
-            let difference = word ^ ONES * usize::from(byte);
+            let difference = word ^ (ONES * usize::from(byte));
             difference.wrapping_sub(ONES) & !difference & HIGHS != 0
         })
     }) || rest.iter().any(|byte| wanted.contains(byte))
