@@ -332,7 +332,7 @@ pub fn packet_len(message: &Message, qos: u8, ids: &[u32], client_name: &str) ->
         dup: false,
         qos: QoS::from_u8(qos).unwrap_or(QoS::AtMostOnce),
         retain: false,
-        topic: &message.topic,
+        topic: message.topic.as_bytes(),
         packet_id: 1,
         hop_properties: hop.as_properties().as_bytes(),
         properties: own.as_bytes(),
