@@ -67,6 +67,8 @@ pub struct Share {
     id: ShareId,
     name: Box<str>,
     filter: FilterId,
+    /// The next share of the filter, or NONE.
+    next: ShareId,
     pub members: Vec<Subscriber>,
     pub turn: usize,
 }
@@ -76,15 +78,18 @@ enum Subscribers {
     #[default]
     Nobody,
     One(Subscriber),
-    Many(Vec<Subscriber>),
+    Many(Box<Crowd>),
 }
+
+/// Two and more subscribers, behind one pointer: most filters have one, and there may be a hundred thousand of those.
+struct Crowd(Vec<Subscriber>);
 
 impl Subscribers {
     fn as_slice(&self) -> &[Subscriber] {
         match self {
             Subscribers::Nobody => &[],
             Subscribers::One(subscriber) => std::slice::from_ref(subscriber),
-            Subscribers::Many(subscribers) => subscribers,
+            Subscribers::Many(crowd) => &crowd.0,
         }
     }
 
@@ -96,13 +101,13 @@ impl Subscribers {
                 *old = subscriber;
                 return false;
             }
-            Subscribers::One(old) => *self = Subscribers::Many(vec![*old, subscriber]),
-            Subscribers::Many(all) => match all.iter_mut().find(|old| old.session == subscriber.session) {
+            Subscribers::One(old) => *self = Subscribers::Many(Box::new(Crowd(vec![*old, subscriber]))),
+            Subscribers::Many(crowd) => match crowd.0.iter_mut().find(|old| old.session == subscriber.session) {
                 Some(old) => {
                     *old = subscriber;
                     return false;
                 }
-                None => all.push(subscriber),
+                None => crowd.0.push(subscriber),
             },
         }
         true
@@ -111,9 +116,9 @@ impl Subscribers {
     fn remove(&mut self, session: u32) {
         match self {
             Subscribers::One(old) if old.session == session => *self = Subscribers::Nobody,
-            Subscribers::Many(all) => {
-                all.retain(|old| old.session != session);
-                if let [last] = all[..] {
+            Subscribers::Many(crowd) => {
+                crowd.0.retain(|old| old.session != session);
+                if let [last] = crowd.0[..] {
                     *self = Subscribers::One(last);
                 }
             }
@@ -125,8 +130,8 @@ impl Subscribers {
 struct Filter {
     text: Box<str>,
     subscribers: Subscribers,
-    /// Shares of this filter.
-    shares: Vec<u32>,
+    /// The first share of this filter, or NONE; they are chained.
+    first_share: ShareId,
     /// Where the filter ends in the trie; NONE for filters without wildcards.
     node: u32,
 }
@@ -259,7 +264,7 @@ impl Index {
             }
         }
         let filter = &self.filters[key.filter as usize];
-        if filter.subscribers.as_slice().is_empty() && filter.shares.is_empty() {
+        if filter.subscribers.as_slice().is_empty() && filter.first_share == NONE {
             self.remove_filter(key.filter);
         }
     }
@@ -287,13 +292,17 @@ impl Index {
     }
 
     pub fn has_shares(&self, filter: FilterId) -> bool {
-        !self.filters[filter as usize].shares.is_empty()
+        self.filters[filter as usize].first_share != NONE
     }
 
     /// Calls `choose` with each share of `filter`.
     pub fn for_each_share(&mut self, filter: FilterId, mut choose: impl FnMut(ShareId, &mut Share)) {
-        for &share in &self.filters[filter as usize].shares {
-            choose(share, &mut self.shares[share_place(share)]);
+        let mut id = self.filters[filter as usize].first_share;
+        while id != NONE {
+            let share = &mut self.shares[share_place(id)];
+            let next = share.next;
+            choose(id, share);
+            id = next;
         }
     }
 
@@ -372,7 +381,7 @@ impl Index {
     }
 
     fn add_filter(&mut self, text: &str) -> FilterId {
-        let filter = Filter { text: text.into(), subscribers: Subscribers::Nobody, shares: Vec::new(), node: NONE };
+        let filter = Filter { text: text.into(), subscribers: Subscribers::Nobody, first_share: NONE, node: NONE };
         let id = self.filters.insert(filter) as FilterId;
         self.sys_filter_count += text.starts_with("$SYS/") as usize;
         if !has_wildcard(text) {
@@ -453,16 +462,28 @@ impl Index {
         debug_assert!(place < SHARES_MAX);
         self.share_generation = (self.share_generation + 1) % SHARE_GENERATIONS;
         let id = place as ShareId | self.share_generation << SHARE_PLACE_BITS;
-        self.shares.insert(Share { id, name: name.into(), filter, members: Vec::new(), turn: 0 });
+        let next = std::mem::replace(&mut self.filters[filter as usize].first_share, id);
+        self.shares.insert(Share { id, name: name.into(), filter, next, members: Vec::new(), turn: 0 });
         self.share_of.insert(self.seed.hash(filter, name.as_bytes()), place as u32);
-        self.filters[filter as usize].shares.push(id);
         id
     }
 
     fn remove_share(&mut self, id: ShareId) {
         let share = self.shares.remove(share_place(id));
         self.share_of.remove(self.seed.hash(share.filter, share.name.as_bytes()), share_place(id) as u32);
-        self.filters[share.filter as usize].shares.retain(|&other| other != id);
+        let mut at = self.filters[share.filter as usize].first_share;
+        if at == id {
+            self.filters[share.filter as usize].first_share = share.next;
+            return;
+        }
+        while at != NONE {
+            let before = &mut self.shares[share_place(at)];
+            if before.next == id {
+                before.next = share.next;
+                return;
+            }
+            at = before.next;
+        }
     }
 }
 
@@ -553,7 +574,7 @@ mod tests {
         assert!(is_new && again == one && one != two && plain.filter == one.filter);
         let mut sizes = Vec::new();
         index.for_each_share(plain.filter, |_, share| sizes.push(share.members.len()));
-        assert_eq!((index.subscribers(plain.filter).len(), sizes), (1, vec![2, 1]));
+        assert_eq!((index.subscribers(plain.filter).len(), sizes), (1, vec![1, 2]));
         index.unsubscribe(plain, 1);
         index.unsubscribe(one, 1);
         index.unsubscribe(two, 1);
