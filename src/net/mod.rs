@@ -3,6 +3,7 @@
 
 mod listener;
 mod transport;
+pub mod websocket;
 
 pub use listener::{Accept, Listener, OpenError, Refusal, open};
 pub use transport::Transport;
