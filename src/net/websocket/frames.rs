@@ -44,7 +44,7 @@ pub enum Found {
 }
 
 /// The payload of a control frame.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Control {
     len: u8,
     bytes: [u8; CONTROL_MAX],
@@ -66,6 +66,7 @@ impl Control {
     }
 }
 
+#[derive(Debug)]
 pub struct Decoder {
     header: [u8; HEADER_MAX],
     header_len: u8,

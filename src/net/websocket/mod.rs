@@ -46,6 +46,7 @@ enum State {
     Ended,
 }
 
+#[derive(Debug)]
 pub struct WebSocket {
     state: State,
     /// The request, until it is whole.
