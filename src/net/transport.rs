@@ -47,21 +47,16 @@ pub enum Left {
 }
 
 impl Transport {
-    /// Takes over a connected socket. Small packets go out at once: the server already gathers what it has to say in
-    /// one write, so Nagle's algorithm could only delay it.
+    /// Takes over a connected socket.
     pub fn tcp(stream: TcpStream) -> Transport {
-        // Fails only on a connection that is already dead, which the first read will tell.
-        let _ = stream.set_nodelay(true);
-        limit_unsent(&stream);
+        prepare(&stream);
         Transport::Tcp(stream)
     }
 
     /// As `tcp`, for a client that speaks WebSocket.
     pub fn websocket(stream: TcpStream) -> Transport {
-        match Transport::tcp(stream) {
-            Transport::Tcp(stream) => Transport::WebSocket(stream, Box::default()),
-            other => other,
-        }
+        prepare(&stream);
+        Transport::WebSocket(stream, Box::default())
     }
 
     /// Reads what has arrived.
@@ -168,6 +163,14 @@ fn cut<'a>(slices: &'a [IoSlice<'_>], mut skip: usize, mut len: usize, out: &mut
         (skip, len, count) = (0, len - part.len(), count + 1);
     }
     count
+}
+
+/// Small packets go out at once: the server already gathers what it has to say in one write, so Nagle's algorithm could only
+/// delay it.
+fn prepare(stream: &TcpStream) {
+    // Fails only on a connection that is already dead, which the first read will tell.
+    let _ = stream.set_nodelay(true);
+    limit_unsent(stream);
 }
 
 /// Keeps the kernel from taking more than `UNSENT_MAX` bytes that the peer has no room for. What a slow reader takes is
