@@ -123,6 +123,16 @@ pub struct ListenerConfig {
     pub host: Host,
     /// Clients without a user name may connect.
     pub allow_anonymous: bool,
+    pub protocol: Protocol,
+}
+
+/// What clients of a listener speak. WebSockets have to be asked for: any web page that somebody opens on this machine may
+/// connect to one on 127.0.0.1, where local-only mode wants no login.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    #[default]
+    Mqtt,
+    WebSockets,
 }
 
 /// Which addresses a listener binds.

@@ -10,7 +10,8 @@
 //! logger.rs    log lines on standard error in Mosquitto's form
 //! config.rs    Config: every number with unit, default and the reason for it
 //! server.rs    THE LOOP: the only file that reads the clock or calls poll; the order of a turn
-//! net/         listener and transport (TCP): what turns sockets into MQTT bytes and back
+//! net/         listener and transport (TCP, WebSocket): what turns sockets into MQTT bytes and back;
+//!              websocket/ is the codec of that protocol, pure
 //! os/          what else the system is asked for: signals, descriptor limit, who holds a port,
 //!              a descriptor in reserve
 //! time.rs      Millis since start: a value, never a clock

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use log::{Level, error, info, log_enabled, warn};
+use midge::config::Protocol;
 use midge::options::{self, Parsed, Settings};
 use midge::{VERSION, logger, net, server};
 
@@ -35,9 +36,14 @@ fn run(settings: Settings) -> ExitCode {
         Ok(listeners) => listeners,
         Err(error) => return fail(&error.to_string(), EXIT_FAILURE),
     };
-    for address in listeners.iter().map(|listener| listener.address()) {
-        let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
-        info!("Opening {family} listen socket on port {}.", address.port());
+    for listener in &listeners {
+        let address = listener.address();
+        let kind = match listener.protocol() {
+            Protocol::WebSockets => "websockets",
+            Protocol::Mqtt if address.is_ipv4() => "ipv4",
+            Protocol::Mqtt => "ipv6",
+        };
+        info!("Opening {kind} listen socket on port {}.", address.port());
     }
     if settings.local_only {
         info!(

@@ -21,7 +21,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::VERSION;
 use crate::broker::{Broker, HangUp, LinkId, Peer};
 use crate::buffer::OutBuf;
-use crate::net::{Accept, Listener, Refusal, Transport};
+use crate::net::{Accept, Left, Listener, Refusal, Transport};
 use crate::options::Settings;
 use crate::os::{Reserve, Signal, Signals, raise_descriptor_limit};
 use crate::time::Millis;
@@ -182,6 +182,9 @@ impl Server {
         if event.is_writable() && !connection.is_writable {
             connection.is_writable = true;
             self.broker.mark_unwritten(id);
+            if connection.transport.has_output() {
+                self.broker.mark_dirty(id);
+            }
         }
         if event.is_readable() || connection.is_ended {
             connection.is_readable = true;
@@ -307,23 +310,33 @@ impl Server {
     /// One read; whether there may be more.
     fn read(&mut self, id: LinkId) -> bool {
         let Some(Some(connection)) = self.connections.get_mut(id as usize) else { return false };
-        match connection.transport.read(&mut self.scratch) {
-            Ok(0) => {
-                connection.is_readable = false;
-                self.broker.hang_up(id, HangUp::Closed, self.now);
-            }
-            Ok(count) => {
-                // Less than there was room for: the socket is empty, unless the end is still to be read.
-                connection.is_readable = count == self.scratch.len() || connection.is_ended;
-                self.broker.receive(id, &self.scratch[..count], self.now);
-                return true;
-            }
+        let read = match connection.transport.read(&mut self.scratch) {
+            Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::Interrupted => return true,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => connection.is_readable = false,
             Err(error) => {
                 connection.is_readable = false;
-                self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now);
+                if error.kind() != ErrorKind::WouldBlock {
+                    self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now);
+                }
+                return false;
             }
+        };
+        connection.is_readable = match read.left {
+            Left::Full => true,
+            // Unless the end is still to be read.
+            Left::Empty => connection.is_ended,
+            Left::Ended | Left::Broken(_) => false,
+        };
+        if connection.transport.has_output() {
+            self.broker.mark_dirty(id);
+        }
+        if read.count > 0 {
+            self.broker.receive(id, &self.scratch[..read.count], self.now);
+        }
+        match read.left {
+            Left::Full | Left::Empty => return true,
+            Left::Ended => self.broker.hang_up(id, HangUp::Closed, self.now),
+            Left::Broken(fault) => self.broker.hang_up(id, HangUp::Breach(fault.to_string()), self.now),
         }
         false
     }
@@ -352,19 +365,19 @@ impl Server {
         let output = self.broker.output(id);
         let mut slices = [IoSlice::new(&[]); OutBuf::SLICES_MAX];
         let count = output.slices(&mut slices);
-        if count == 0 {
+        if count == 0 && !connection.transport.has_output() {
             return;
         }
         let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
         match connection.transport.write_vectored(&slices[..count]) {
             Ok(written) => {
-                connection.is_writable = written == offered;
+                connection.is_writable = written == offered && !connection.transport.has_output();
                 self.broker.wrote(id, written, self.now);
                 if connection.is_writable {
                     self.broker.mark_unwritten(id);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.broker.mark_unwritten(id),
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.broker.mark_dirty(id),
             Err(error) if error.kind() == ErrorKind::WouldBlock => connection.is_writable = false,
             Err(error) => self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now),
         }

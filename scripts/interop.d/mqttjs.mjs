@@ -1,18 +1,20 @@
 #!/usr/bin/env node
 // The mqtt.js client (npm package mqtt) against a broker: MQTT 3.1, 3.1.1 and 5.0, and a thousand clients at once.
 //
-// usage: mqttjs.mjs HOST PORT MODULES    (MODULES: the folder whose node_modules holds mqtt)
+// usage: mqttjs.mjs HOST PORT MODULES [WEBSOCKET_PORT]    (MODULES: the folder whose node_modules holds mqtt)
 //
 // Prints `ok   mqttjs/VERSION CHECK` or `FAIL mqttjs/VERSION CHECK: reason` for each check. The exit code is not zero
-// if one failed. Checks wait for events with a time limit. That something does *not* come is shown by `settle`, which
-// sends markers round through the broker behind whatever could still be under way. Checks that need real time to pass
-// are started first and run beside the others.
+// if one failed. With WEBSOCKET_PORT the checks that need no real time are repeated over WebSocket, as VERSION+ws.
+//
+// Checks wait for events with a time limit. That something does *not* come is shown by `settle`, which sends markers
+// round through the broker behind whatever could still be under way. Checks that need real time to pass are started
+// first and run beside the others.
 
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 
-const [host, port, modules] = process.argv.slice(2);
+const [host, port, modules, websocketPort] = process.argv.slice(2);
 const mqtt = createRequire(resolve(modules) + '/')('mqtt');
 
 const PROTOCOLS = {
@@ -91,7 +93,8 @@ class Peer {
     this.id = id;
     this.client = mqtt.connect({
       host,
-      port: Number(port),
+      port: Number(world.overWebSocket ? websocketPort : port),
+      ...(world.overWebSocket ? { protocol: 'ws', path: '/mqtt' } : {}),
       clientId: id,
       reconnectPeriod: 0,
       resubscribe: false,
@@ -190,10 +193,12 @@ const pick = ({ qos, retain, dup, properties }) => ({ qos, retain, dup, properti
 
 // What one check needs: its version, a topic prefix of its own, and its clients.
 class World {
-  constructor(version, number) {
+  constructor(version, number, overWebSocket) {
     this.version = version;
-    this.prefix = `interop/mqttjs/${version}/${number}`;
-    this.id = `mqttjs-${version}-${number}`;
+    this.overWebSocket = overWebSocket;
+    this.label = overWebSocket ? `${version}+ws` : version;
+    this.prefix = `interop/mqttjs/${version}${overWebSocket ? 'ws' : ''}/${number}`;
+    this.id = `mqttjs-${version}${overWebSocket ? 'ws' : ''}-${number}`;
     this.peers = [];
   }
 
@@ -532,14 +537,14 @@ check('will: sent on DISCONNECT with reason 0x04', async (w) => {
 
 let failed = 0;
 
-async function run({ name, run: body }, version, number) {
-  const world = new World(version, number);
+async function run({ name, run: body }, version, number, overWebSocket = false) {
+  const world = new World(version, number, overWebSocket);
   try {
     await body(world);
-    console.log(`ok   mqttjs/${version} ${name}`);
+    console.log(`ok   mqttjs/${world.label} ${name}`);
   } catch (error) {
     failed += 1;
-    console.log(`FAIL mqttjs/${version} ${name}: ${error.message}`);
+    console.log(`FAIL mqttjs/${world.label} ${name}: ${error.message}`);
   }
   world.close();
 }
@@ -548,6 +553,8 @@ const runs = ALL.flatMap((version) =>
   checks.map((check, number) => ({ check, number, version })).filter(({ check }) => check.versions.includes(version)),
 );
 const slow = runs.filter(({ check }) => check.slow).map((r) => run(r.check, r.version, r.number));
-for (const r of runs.filter(({ check }) => !check.slow)) await run(r.check, r.version, r.number);
+const quick = runs.filter(({ check }) => !check.slow);
+for (const r of quick) await run(r.check, r.version, r.number);
+if (websocketPort) for (const r of quick) await run(r.check, r.version, r.number, true);
 await Promise.all(slow);
 process.exit(failed ? 1 : 0);

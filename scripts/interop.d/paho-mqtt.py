@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The paho-mqtt client (PyPI) against a broker: MQTT 3.1, 3.1.1 and 5.0.
 
-usage: paho-mqtt.py HOST PORT
+usage: paho-mqtt.py HOST PORT [WEBSOCKET_PORT]
 
 Prints `ok   paho/VERSION CHECK` or `FAIL paho/VERSION CHECK: reason` for each check. The exit code is not zero if one
-failed.
+failed. With WEBSOCKET_PORT some checks are repeated over WebSocket, as VERSION+ws.
 
 One thread drives the clients: `pump` selects over their sockets, `wait` pumps until something has happened or the
 time limit is over. That something does *not* come is shown by `settle`, which sends markers round through the broker
@@ -28,7 +28,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-HOST, PORT = sys.argv[1], int(sys.argv[2])
+HOST = sys.argv[1]
+PORTS = {"tcp": int(sys.argv[2])}
+if sys.argv[3:] and sys.argv[3]:
+    PORTS["websockets"] = int(sys.argv[3])
 PROTOCOLS = {"v31": mqtt.MQTTv31, "v311": mqtt.MQTTv311, "v5": mqtt.MQTTv5}
 TIMEOUT_S = 15
 BULK_MESSAGES = 20_000
@@ -108,8 +111,9 @@ class Seen(NamedTuple):
 class Peer:
     """One paho client and all that it saw."""
 
-    def __init__(self, version, client_id, clean=True, will=None, expiry_s=300, **options):
+    def __init__(self, version, client_id, clean=True, will=None, expiry_s=300, transport="tcp", **options):
         self.version = version
+        self.port = PORTS[transport]
         self.clean = clean
         self.messages = []
         self.settled = 0
@@ -130,6 +134,7 @@ class Peer:
             client_id=client_id,
             protocol=PROTOCOLS[version],
             clean_session=None if version == "v5" else clean,
+            transport=transport,
             reconnect_on_failure=False,
             manual_ack=options.pop("manual_ack", False),
         )
@@ -183,10 +188,10 @@ class Peer:
         live.add(self)
         if self.version == "v5":
             self.client.connect(
-                HOST, PORT, self.keep_alive_s, clean_start=self.clean, properties=self.connect_properties
+                HOST, self.port, self.keep_alive_s, clean_start=self.clean, properties=self.connect_properties
             )
         else:
-            self.client.connect(HOST, PORT, self.keep_alive_s)
+            self.client.connect(HOST, self.port, self.keep_alive_s)
         return self.connected()
 
     def reconnect(self):
@@ -281,14 +286,16 @@ class Peer:
 class World:
     """What one check needs: its version, a topic prefix of its own, and its clients."""
 
-    def __init__(self, version, number):
+    def __init__(self, version, number, transport):
         self.version = version
-        self.prefix = f"interop/paho/{version}/{number}"
-        self.id = f"paho-{version}-{number}"
+        self.transport = transport
+        self.label = version if transport == "tcp" else f"{version}+ws"
+        self.prefix = f"interop/paho/{version}-{transport}/{number}"
+        self.id = f"paho-{version}-{transport}-{number}"
         self.peers = []
 
     def new(self, name, **options):
-        peer = Peer(self.version, f"{self.id}-{name}", **options)
+        peer = Peer(self.version, f"{self.id}-{name}", transport=self.transport, **options)
         self.peers.append(peer)
         return peer
 
@@ -305,22 +312,24 @@ class World:
 
 
 ALL = ("v31", "v311", "v5")
+BOTH = ("tcp", "websockets")
 checks = []
 
 
 class Check(NamedTuple):
     name: str
     versions: tuple
+    transports: tuple
     function: Callable
     arguments: dict
 
 
-def check(name, versions=ALL, qos=None):
+def check(name, versions=ALL, qos=None, transports=("tcp",)):
     """Registers a check, or one for each QoS in a tuple."""
 
     def register(function):
         for arguments in [{}] if qos is None else [{"qos": level} for level in qos]:
-            checks.append(Check(name.format(**arguments), versions, function, arguments))
+            checks.append(Check(name.format(**arguments), versions, transports, function, arguments))
         return function
 
     return register
@@ -329,7 +338,7 @@ def check(name, versions=ALL, qos=None):
 # ---- The basics, in every version -----------------------------------------------------------------------------------
 
 
-@check("connect, and a clean session is not present")
+@check("connect, and a clean session is not present", transports=BOTH)
 def connects(w):
     peer = w.peer("a")
     require(not peer.connack.session_present, "session present")
@@ -354,7 +363,7 @@ def long_client_id(w):
     w.peer("l" * 200).settle()
 
 
-@check("qos{qos}: 200 messages, exact and in order", qos=(0, 1, 2))
+@check("qos{qos}: 200 messages, exact and in order", qos=(0, 1, 2), transports=BOTH)
 def delivers(w, qos):
     # Empty, binary and of many lengths, among them those at the edge of a one- and two-byte remaining length.
     payloads = [b"", bytes(range(256))] + [b"%d:" % i + b"x" * (i * 97 % 600) for i in range(198)]
@@ -381,7 +390,7 @@ def lower_qos(w):
         same(seen, [(b"%d" % qos, min(qos, granted)) for qos in (0, 1, 2)], f"granted {granted}")
 
 
-@check("retained: live without the flag, later with it, replaced, cleared by an empty payload")
+@check("retained: live without the flag, later with it, replaced, cleared by an empty payload", transports=BOTH)
 def retained(w):
     subscriber, publisher = w.peer("sub"), w.peer("pub")
     subscriber.subscribe(w.topic("+"), 1)
@@ -404,7 +413,7 @@ def retained(w):
     last.exactly(0)
 
 
-@check("retained: all of 300 arrive by a wildcard, and again at each subscribe")
+@check("retained: all of 300 arrive by a wildcard, and again at each subscribe", transports=BOTH)
 def retained_many(w):
     publisher, subscriber = w.peer("pub"), w.peer("sub")
     expected = {w.topic(f"{i}/state"): b"%d" % i for i in range(300)}
@@ -422,7 +431,7 @@ def retained_many(w):
     publisher.settle()
 
 
-@check("will: sent when the socket is cut, retained if asked")
+@check("will: sent when the socket is cut, retained if asked", transports=BOTH)
 def will_sent(w):
     observer = w.peer("observer")
     observer.subscribe(w.topic("will"), 2)
@@ -436,7 +445,7 @@ def will_sent(w):
     late.publish(w.topic("will"), b"", 1, retain=True)
 
 
-@check("will: not sent after DISCONNECT")
+@check("will: not sent after DISCONNECT", transports=BOTH)
 def will_withdrawn(w):
     observer = w.peer("observer")
     observer.subscribe(w.topic("will"), 2)
@@ -444,7 +453,7 @@ def will_withdrawn(w):
     observer.exactly(0)
 
 
-@check("durable session: present again, queued qos1 and qos2 arrive in order, once")
+@check("durable session: present again, queued qos1 and qos2 arrive in order, once", transports=BOTH)
 def durable(w):
     first = w.peer("sub", clean=False)
     require(not first.connack.session_present, "present before it was made")
@@ -605,7 +614,7 @@ def unsubscribes(w):
     same([m.payload for m in subscriber.exactly(1)], [b"b"], "after unsubscribe")
 
 
-@check("take-over: the same client id ends the first connection and keeps the durable session")
+@check("take-over: the same client id ends the first connection and keeps the durable session", transports=BOTH)
 def take_over(w):
     first = w.peer("same", clean=False)
     first.subscribe(w.topic("t"), 1)
@@ -618,7 +627,7 @@ def take_over(w):
     require(not first.messages, "the first connection got a message")
 
 
-@check("1 MB payload at qos{qos}", qos=(0, 1, 2))
+@check("1 MB payload at qos{qos}", qos=(0, 1, 2), transports=BOTH)
 def large(w, qos):
     payload = random.Random(qos).randbytes(1 << 20)
     subscriber, publisher = w.peer("sub"), w.peer("pub")
@@ -630,7 +639,7 @@ def large(w, qos):
     same([messages[1].payload], [b"after"], "message behind it")
 
 
-@check("1 MB payload, retained")
+@check("1 MB payload, retained", transports=BOTH)
 def large_retained(w):
     payload = random.Random(7).randbytes(1 << 20)
     subscriber, publisher = w.peer("sub"), w.peer("pub")
@@ -641,7 +650,7 @@ def large_retained(w):
     publisher.publish(w.topic("t"), b"", 1, retain=True)
 
 
-@check("keep-alive: 2 s, and still connected after 5 s of silence")
+@check("keep-alive: 2 s, and still connected after 5 s of silence", transports=BOTH)
 def keep_alive(w):
     peer = w.peer("a", keep_alive_s=2)
     peer.subscribe(w.topic("t"), 1)
@@ -987,9 +996,9 @@ def maximum_packet_size(w):
 class Run:
     """One check in one version, up to its report."""
 
-    def __init__(self, number, check, version):
+    def __init__(self, number, check, version, transport):
         self.check = check
-        self.world = World(version, number)
+        self.world = World(version, number, transport)
         self.slow = inspect.isgeneratorfunction(check.function)
         self.generator = None
         self.failed = False
@@ -1007,15 +1016,21 @@ class Run:
         except Exception as error:
             self.failed = True
             reason = error if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
-            print(f"FAIL paho/{self.world.version} {self.check.name}: {reason}", flush=True)
+            print(f"FAIL paho/{self.world.label} {self.check.name}: {reason}", flush=True)
         if not self.failed:
-            print(f"ok   paho/{self.world.version} {self.check.name}", flush=True)
+            print(f"ok   paho/{self.world.label} {self.check.name}", flush=True)
         self.world.close()
         return None
 
 
 def main():
-    runs = [Run(n, check, version) for version in ALL for n, check in enumerate(checks) if version in check.versions]
+    runs = [
+        Run(number, check, version, transport)
+        for transport in PORTS
+        for version in ALL
+        for number, check in enumerate(checks)
+        if version in check.versions and transport in check.transports
+    ]
     waiting = []
     for run in sorted(runs, key=lambda run: not run.slow):
         seconds = run.step()

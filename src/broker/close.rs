@@ -16,6 +16,8 @@ pub enum HangUp {
     Closed,
     /// The socket failed.
     Failed(String),
+    /// What it sent is not what carries MQTT here; it was told so.
+    Breach(String),
 }
 
 /// Why a link is closed.
@@ -44,6 +46,7 @@ impl CloseReason {
         match hang_up {
             HangUp::Closed => CloseReason { code: None, ending: "connection closed by client", detail: "".into() },
             HangUp::Failed(error) => CloseReason { code: None, ending: "bad socket read/write", detail: error.into() },
+            HangUp::Breach(what) => CloseReason { code: None, ending: PROTOCOL_ERROR, detail: what.into() },
         }
     }
 

@@ -165,6 +165,11 @@ impl Broker {
         }
     }
 
+    /// The link has its turn to be written, though there may be no output of the core's: its transport has some.
+    pub fn mark_dirty(&mut self, id: LinkId) {
+        self.clients.mark_dirty(id);
+    }
+
     /// Fires what is due.
     pub fn tick(&mut self, now: Millis) {
         self.clients.wheel.advance(now);

@@ -13,7 +13,7 @@ use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
 
 use super::Transport;
-use crate::config::{Host, ListenerConfig};
+use crate::config::{Host, ListenerConfig, Protocol};
 use crate::os::{Holder, Reserve, port_holder};
 
 /// Connections the kernel keeps until they are accepted: a site's devices that all come back after a power cut. The
@@ -33,6 +33,7 @@ pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     config: usize,
+    protocol: Protocol,
 }
 
 /// What `Listener::accept` found.
@@ -91,7 +92,13 @@ pub fn open(configs: &[ListenerConfig]) -> Result<Vec<Listener>, OpenError> {
                 _ => break,
             }
         }
-        listeners.extend(sockets?.into_iter().map(|(socket, address)| Listener { socket, address, config: index }));
+        let protocol = config.protocol;
+        listeners.extend(sockets?.into_iter().map(|(socket, address)| Listener {
+            socket,
+            address,
+            config: index,
+            protocol,
+        }));
     }
     Ok(listeners)
 }
@@ -222,11 +229,21 @@ impl Listener {
         self.config
     }
 
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// Takes the next waiting connection. Errors that concern that connection alone are passed over.
     pub fn accept(&self) -> Accept {
         for _ in 0..PASSED_OVER_MAX {
             match self.socket.accept() {
-                Ok((stream, peer)) => return Accept::Peer(Transport::tcp(stream), peer),
+                Ok((stream, peer)) => {
+                    let transport = match self.protocol {
+                        Protocol::Mqtt => Transport::tcp(stream),
+                        Protocol::WebSockets => Transport::websocket(stream),
+                    };
+                    return Accept::Peer(transport, peer);
+                }
                 Err(error) => match error.raw_os_error().unwrap_or(0) {
                     libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => return Accept::OutOfDescriptors,
                     code if is_transient(code) => {}
@@ -331,7 +348,7 @@ mod tests {
     use std::process::Command;
 
     fn config(port: u16, host: Host) -> ListenerConfig {
-        ListenerConfig { port, host, allow_anonymous: true }
+        ListenerConfig { port, host, allow_anonymous: true, protocol: Protocol::Mqtt }
     }
 
     fn named(port: u16, host: &str) -> ListenerConfig {

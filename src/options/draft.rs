@@ -3,7 +3,7 @@
 use log::LevelFilter;
 
 use super::Settings;
-use crate::config::{Config, Host, ListenerConfig};
+use crate::config::{Config, Host, ListenerConfig, Protocol};
 
 /// The port of MQTT.
 const PORT: u16 = 1883;
@@ -13,7 +13,9 @@ pub struct Draft {
     pub core: Config,
     /// Ports for this machine alone.
     pub local_ports: Vec<u16>,
-    pub listeners: Vec<(u16, Host)>,
+    pub listeners: Vec<(u16, Host, Protocol)>,
+    /// The protocol of `local_ports`.
+    pub local_protocol: Option<Protocol>,
     pub allow_anonymous: Option<bool>,
     pub verbose: bool,
     pub quiet: bool,
@@ -28,6 +30,14 @@ pub enum Question {
 }
 
 impl Draft {
+    /// Of the last listener so far, or, before there is one, of what is listened on without.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        match self.listeners.last_mut() {
+            Some((_, _, own)) => *own = protocol,
+            None => self.local_protocol = Some(protocol),
+        }
+    }
+
     pub fn settle(self) -> Settings {
         let local_only = self.listeners.is_empty();
         let allow_anonymous = self.allow_anonymous.unwrap_or(local_only);
@@ -36,11 +46,18 @@ impl Draft {
         if !local_only && !self.local_ports.is_empty() {
             warnings.push("--port is ignored, because a listener is configured.".to_string());
         }
+        if !local_only && self.local_protocol.is_some() {
+            warnings.push(
+                "--protocol before the first --listener is ignored: it holds for the --listener that stands before it."
+                    .to_string(),
+            );
+        }
         if local_only {
             let ports = if self.local_ports.is_empty() { vec![PORT] } else { self.local_ports };
-            listeners.extend(ports.into_iter().map(|port| (port, Host::Loopback)));
+            let protocol = self.local_protocol.unwrap_or_default();
+            listeners.extend(ports.into_iter().map(|port| (port, Host::Loopback, protocol)));
         }
-        let listener = |(port, host)| ListenerConfig { port, host, allow_anonymous };
+        let listener = |(port, host, protocol)| ListenerConfig { port, host, allow_anonymous, protocol };
         Settings {
             core: self.core,
             listeners: listeners.into_iter().map(listener).collect(),

@@ -130,7 +130,7 @@ fn fault(fail: Fail) -> UsageError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Host, QueuePolicy};
+    use crate::config::{Host, Protocol, QueuePolicy};
 
     fn parse(line: &[&str]) -> Result<Parsed, String> {
         super::parse(line.iter().map(OsString::from)).map_err(|error| error.to_string())
@@ -144,7 +144,7 @@ mod tests {
     }
 
     fn listener(port: u16, host: Host, allow_anonymous: bool) -> ListenerConfig {
-        ListenerConfig { port, host, allow_anonymous }
+        ListenerConfig { port, host, allow_anonymous, protocol: Protocol::Mqtt }
     }
 
     #[test]
@@ -181,6 +181,38 @@ mod tests {
         assert!(!settings(&["--allow-anonymous", "1", "--allow-anonymous", "0"]).listeners[0].allow_anonymous);
     }
 
+    fn protocols(settings: &Settings) -> Vec<(u16, Protocol)> {
+        settings.listeners.iter().map(|listener| (listener.port, listener.protocol)).collect()
+    }
+
+    #[test]
+    fn a_protocol_belongs_to_the_listener_before_it() {
+        use Protocol::{Mqtt, WebSockets};
+        for (line, expected) in [
+            ("--listener 1 --listener 2 --protocol websockets", &[(1, Mqtt), (2, WebSockets)][..]),
+            ("--listener 1 --protocol=websockets --listener 2", &[(1, WebSockets), (2, Mqtt)]),
+            ("--listener 1 --protocol websockets -v --protocol mqtt", &[(1, Mqtt)]),
+            (
+                "--listener 1 --protocol websockets --listener 2 --protocol websockets",
+                &[(1, WebSockets), (2, WebSockets)],
+            ),
+            ("--protocol websockets", &[(1883, WebSockets)]),
+            ("--protocol websockets -p 1 -p 2", &[(1, WebSockets), (2, WebSockets)]),
+        ] {
+            let settings = settings(&line.split(' ').collect::<Vec<_>>());
+            assert_eq!(protocols(&settings), expected, "{line}");
+            assert!(settings.warnings.is_empty(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_protocol_before_the_first_listener_is_told_to_be_ignored() {
+        let settings = settings(&["--protocol", "websockets", "--listener", "1"]);
+        assert_eq!(protocols(&settings), [(1, Protocol::Mqtt)]);
+        assert_eq!(settings.warnings.len(), 1);
+        assert!(settings.warnings[0].starts_with("--protocol before the first --listener is ignored"));
+    }
+
     #[test]
     fn quiet_beats_verbose() {
         assert_eq!(settings(&["-v"]).log_level, LevelFilter::Debug);
@@ -200,6 +232,7 @@ mod tests {
     fn faults_name_the_option_and_what_is_accepted() {
         for (line, expected) in [
             (&["--max-qos", "3"][..], "Invalid value '3' for --max-qos: expected 0, 1 or 2."),
+            (&["--protocol", "http_api"], "Invalid value 'http_api' for --protocol: expected mqtt or websockets."),
             (&["--max-qos"], "--max-qos needs a value: 0, 1 or 2."),
             (&["-p"], "--port needs a value: a number from 0 to 65535."),
             (&["--quiet=1"], "--quiet takes no value."),

@@ -4,7 +4,7 @@
 use super::draft::{Draft, Question};
 use super::value::{Value, Zero};
 use crate::codec::QoS;
-use crate::config::QueuePolicy;
+use crate::config::{Protocol, QueuePolicy};
 
 pub struct Row {
     pub name: &'static str,
@@ -37,7 +37,7 @@ pub enum Scope {
     Global,
     /// Who may do what; in a file it may belong to a listener.
     Security,
-    /// One listener; as a flag it holds for all.
+    /// One listener; as a flag, the last --listener that stands before it.
     Listener,
 }
 
@@ -98,13 +98,25 @@ pub static OPTIONS: &[Row] = &[
     row(
         Group::Listening,
         "listener",
-        Value::Listener(|draft, port, host| draft.listeners.push((port, host))),
+        Value::Listener(|draft, port, host| draft.listeners.push((port, host, Protocol::Mqtt))),
         "",
         "Listen on this port of this address or host, or of all addresses. Port 0 takes a free one.",
     )
     .scope(Scope::Listener)
     // Far more than a gateway has networks, far less than descriptors.
     .up_to(64),
+    row(
+        Group::Listening,
+        "protocol",
+        Value::Word {
+            name: "PROTOCOL",
+            words: &["mqtt", "websockets"],
+            set: |draft, at| draft.set_protocol([Protocol::Mqtt, Protocol::WebSockets][at]),
+        },
+        "mqtt",
+        "What the --listener before it speaks, or --port if there is none: mqtt, or websockets for browsers.",
+    )
+    .scope(Scope::Listener),
     row(
         Group::Listening,
         "allow_anonymous",
@@ -393,7 +405,8 @@ mod tests {
         }
     }
 
-    const NOT_DEFAULT: [(&str, &str); 14] = [
+    const NOT_DEFAULT: [(&str, &str); 15] = [
+        ("protocol", "websockets"),
         ("allow_anonymous", "false"),
         ("persistent_client_expiration", "1y"),
         ("allow_zero_length_clientid", "false"),

@@ -7,3 +7,4 @@ mod serve;
 mod start;
 mod stop;
 mod usage;
+mod websocket;

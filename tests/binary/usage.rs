@@ -52,6 +52,7 @@ fn bad_values_are_told_with_what_is_accepted() {
         ("--port", "mqtt", "a number from 0 to 65535"),
         ("--listener", "", "a port from 0 to 65535 and, if wanted, a blank and an address or host"),
         ("--allow-anonymous", "yes", "true or false"),
+        ("--protocol", "http_api", "mqtt or websockets"),
         ("--queue-policy", "drop", "drop_oldest, drop_newest or reject"),
         ("--max-packet-size", "19", "a number from 20 to 2147483647, or 0 for no limit"),
         ("--max-queued-bytes", "4M", "a number from 1 to 2147483647, or 0 or less for no limit"),

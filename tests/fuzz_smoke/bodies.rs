@@ -12,10 +12,10 @@ use midge::topic;
 const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 
 /// Bytes to take decisions from; zeros once they are used up.
-struct Source<'a>(&'a [u8]);
+pub struct Source<'a>(pub &'a [u8]);
 
 impl<'a> Source<'a> {
-    fn byte(&mut self) -> u8 {
+    pub fn byte(&mut self) -> u8 {
         let Some((&first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
         first
@@ -25,7 +25,7 @@ impl<'a> Source<'a> {
         self.byte() as usize % limit
     }
 
-    fn take(&mut self, count: usize) -> &'a [u8] {
+    pub fn take(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
         taken

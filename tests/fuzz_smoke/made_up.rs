@@ -1,6 +1,6 @@
 //! The bodies of the fuzz targets on input made from fixed seeds.
 
-use crate::bodies;
+use crate::{bodies, websocket};
 
 fn run(body: fn(&[u8]), seed: u64, rounds: u32) {
     let mut state = seed;
@@ -25,6 +25,11 @@ fn decoder() {
 #[test]
 fn topics() {
     run(bodies::topics, 2, 4000);
+}
+
+#[test]
+fn websocket_streams() {
+    run(websocket::websocket, 4, 20_000);
 }
 
 #[test]

@@ -3,3 +3,4 @@
 mod bodies;
 mod made_up;
 mod regressions;
+mod websocket;
