@@ -13,7 +13,7 @@
 //! net/         listener and transport (TCP, WebSocket): what turns sockets into MQTT bytes and back;
 //!              websocket/ is the codec of that protocol, pure
 //! os/          what else the system is asked for: signals, descriptor limit, who holds a port,
-//!              a descriptor in reserve
+//!              a descriptor in reserve, memory given back
 //! time.rs      Millis since start: a value, never a clock
 //! wheel.rs     hashed timer wheel; knows neither connections nor MQTT
 //! buffer.rs    InBuf (unfinished input), OutBuf (append, advance, shared payloads), Pool

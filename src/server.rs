@@ -23,7 +23,7 @@ use crate::broker::{Broker, HangUp, LinkId, Peer};
 use crate::buffer::OutBuf;
 use crate::net::{Accept, Left, Listener, Refusal, Transport};
 use crate::options::Settings;
-use crate::os::{Reserve, Signal, Signals, raise_descriptor_limit};
+use crate::os::{Reserve, Signal, Signals, give_back_memory, raise_descriptor_limit};
 use crate::time::Millis;
 
 const SIGNALS: Token = Token(usize::MAX - 1);
@@ -31,6 +31,8 @@ const FIRST_LISTENER: usize = usize::MAX / 2;
 
 /// One read, and so what one link may bring in one turn.
 const READ_LEN: usize = 64 << 10;
+/// How often spare memory is looked through while there is any: once the traffic is over, twice.
+const TRIM_INTERVAL: Millis = Millis(5000);
 /// Connections accepted from one listener in one turn: a storm must not hold up those who are connected.
 const ACCEPTS_PER_TURN: usize = 64;
 const EVENTS_PER_TURN: usize = 256;
@@ -40,17 +42,6 @@ const CROWDED_TURNS_MAX: u32 = 64;
 const ACCEPT_RETRY: Millis = Millis(1000);
 /// A refused connection is logged at most this often.
 const REFUSAL_LOG_INTERVAL: Millis = Millis(10_000);
-
-/// A socket and what its edges said last.
-struct Connection {
-    transport: Transport,
-    is_readable: bool,
-    /// The peer will send no more, so reading goes on to the end.
-    is_ended: bool,
-    is_writable: bool,
-    /// Stands in `Server::ready`.
-    is_queued: bool,
-}
 
 /// A listener that may have connections waiting.
 struct Door {
@@ -67,12 +58,14 @@ struct Server {
     broker: Broker,
     doors: Vec<Door>,
     /// By link id.
-    connections: Vec<Option<Connection>>,
+    transports: Vec<Option<Transport>>,
     /// Links to read in this turn or the next.
     ready: Vec<LinkId>,
     /// Reused every turn.
     links: Vec<LinkId>,
-    scratch: Box<[u8]>,
+    scratch: Vec<u8>,
+    /// When memory is looked through for what was not needed of late.
+    trim_at: Option<Millis>,
     crowded_turns: u32,
     reserve: Reserve,
     refused: u32,
@@ -104,10 +97,11 @@ pub fn run(settings: Settings, listeners: Vec<Listener>) -> io::Result<()> {
         now: Millis(0),
         broker: Broker::new(settings.core, seed),
         doors,
-        connections: Vec::new(),
+        transports: Vec::new(),
         ready: Vec::new(),
         links: Vec::new(),
-        scratch: vec![0; READ_LEN].into_boxed_slice(),
+        scratch: new_scratch(),
+        trim_at: None,
         crowded_turns: 0,
         reserve: Reserve::new(),
         refused: 0,
@@ -157,6 +151,30 @@ impl Server {
                 self.write_dirty();
             }
             self.free_closed();
+            self.trim();
+        }
+    }
+
+    /// Gives back memory that was not needed for a while; an idle broker that has none to give back does not wake up for it.
+    fn trim(&mut self) {
+        match self.trim_at {
+            None if self.broker.has_spare_memory() => self.trim_at = Some(self.now + TRIM_INTERVAL),
+            Some(at) if at <= self.now => {
+                self.broker.trim();
+                if self.broker.has_spare_memory() {
+                    self.trim_at = Some(self.now + TRIM_INTERVAL);
+                    return;
+                }
+                self.trim_at = None;
+                while self.transports.last().is_some_and(Option::is_none) {
+                    self.transports.pop();
+                }
+                self.transports.shrink_to_fit();
+                (self.ready, self.links) = (Vec::new(), Vec::new());
+                self.scratch = new_scratch();
+                give_back_memory();
+            }
+            _ => {}
         }
     }
 
@@ -166,39 +184,36 @@ impl Server {
         if has_waiting || !self.ready.is_empty() || self.broker.has_work() {
             return Some(Duration::ZERO);
         }
-        let retry_at = self.doors.iter().filter_map(|door| door.retry_at).min();
-        let deadline = match (self.broker.next_deadline(), retry_at) {
-            (Some(one), Some(other)) => one.min(other),
-            (one, other) => one.or(other)?,
-        };
+        let retries = self.doors.iter().filter_map(|door| door.retry_at);
+        let deadline = retries.chain(self.broker.next_deadline()).chain(self.trim_at).min()?;
         let now = Millis(self.started.elapsed().as_millis() as u64);
         Some(Duration::from_millis((deadline - now).0))
     }
 
     /// Remembers what an event says of a connection.
     fn note(&mut self, id: LinkId, event: &mio::event::Event) {
-        let Some(Some(connection)) = self.connections.get_mut(id as usize) else { return };
-        connection.is_ended |= event.is_read_closed() || event.is_error();
-        if event.is_writable() && !connection.is_writable {
-            connection.is_writable = true;
+        let Some(Some(transport)) = self.transports.get_mut(id as usize) else { return };
+        transport.edges.is_ended |= event.is_read_closed() || event.is_error();
+        if event.is_writable() && !transport.edges.is_writable {
+            transport.edges.is_writable = true;
             self.broker.mark_unwritten(id);
-            if connection.transport.has_output() {
+            if transport.has_output() {
                 self.broker.mark_dirty(id);
             }
         }
-        if event.is_readable() || connection.is_ended {
-            connection.is_readable = true;
+        if event.is_readable() || transport.edges.is_ended {
+            transport.edges.is_readable = true;
             self.queue_read(id);
         }
     }
 
     /// Puts a link on the list of those to read.
     fn queue_read(&mut self, id: LinkId) {
-        if let Some(Some(connection)) = self.connections.get_mut(id as usize)
-            && connection.is_readable
-            && !connection.is_queued
+        if let Some(Some(transport)) = self.transports.get_mut(id as usize)
+            && transport.edges.is_readable
+            && !transport.edges.is_queued
         {
-            connection.is_queued = true;
+            transport.edges.is_queued = true;
             self.ready.push(id);
         }
     }
@@ -272,12 +287,10 @@ impl Server {
         if let Err(error) = self.poll.registry().register(&mut transport, Token(at), both) {
             self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now);
         }
-        if self.connections.len() <= at {
-            self.connections.resize_with(at + 1, || None);
+        if self.transports.len() <= at {
+            self.transports.resize_with(at + 1, || None);
         }
-        let connection =
-            Connection { transport, is_readable: false, is_ended: false, is_writable: true, is_queued: false };
-        self.connections[at] = Some(connection);
+        self.transports[at] = Some(transport);
     }
 
     /// No descriptor is left: whoever comes now is turned away at once instead of left waiting.
@@ -297,8 +310,8 @@ impl Server {
     fn read_ready(&mut self) {
         let mut ready = std::mem::replace(&mut self.ready, std::mem::take(&mut self.links));
         for id in ready.drain(..) {
-            let Some(Some(connection)) = self.connections.get_mut(id as usize) else { continue };
-            connection.is_queued = false;
+            let Some(Some(transport)) = self.transports.get_mut(id as usize) else { continue };
+            transport.edges.is_queued = false;
             // A link that must wait keeps its readiness until it is resumed.
             if self.broker.wants_input(id) && self.read(id) {
                 self.queue_read(id);
@@ -309,25 +322,25 @@ impl Server {
 
     /// One read; whether there may be more.
     fn read(&mut self, id: LinkId) -> bool {
-        let Some(Some(connection)) = self.connections.get_mut(id as usize) else { return false };
-        let read = match connection.transport.read(&mut self.scratch) {
+        let Some(Some(transport)) = self.transports.get_mut(id as usize) else { return false };
+        let read = match transport.read(&mut self.scratch[..READ_LEN]) {
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::Interrupted => return true,
             Err(error) => {
-                connection.is_readable = false;
+                transport.edges.is_readable = false;
                 if error.kind() != ErrorKind::WouldBlock {
                     self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now);
                 }
                 return false;
             }
         };
-        connection.is_readable = match read.left {
+        transport.edges.is_readable = match read.left {
             Left::Full => true,
             // Unless the end is still to be read.
-            Left::Empty => connection.is_ended,
+            Left::Empty => transport.edges.is_ended,
             Left::Ended | Left::Broken(_) => false,
         };
-        if connection.transport.has_output() {
+        if transport.has_output() {
             self.broker.mark_dirty(id);
         }
         if read.count > 0 {
@@ -358,27 +371,27 @@ impl Server {
 
     /// One write, if the socket takes any.
     fn write(&mut self, id: LinkId) {
-        let Some(Some(connection)) = self.connections.get_mut(id as usize) else { return };
-        if !connection.is_writable {
+        let Some(Some(transport)) = self.transports.get_mut(id as usize) else { return };
+        if !transport.edges.is_writable {
             return;
         }
         let output = self.broker.output(id);
         let mut slices = [IoSlice::new(&[]); OutBuf::SLICES_MAX];
         let count = output.slices(&mut slices);
-        if count == 0 && !connection.transport.has_output() {
+        if count == 0 && !transport.has_output() {
             return;
         }
         let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-        match connection.transport.write_vectored(&slices[..count]) {
+        match transport.write_vectored(&slices[..count]) {
             Ok(written) => {
-                connection.is_writable = written == offered && !connection.transport.has_output();
+                transport.edges.is_writable = written == offered && !transport.has_output();
                 self.broker.wrote(id, written, self.now);
-                if connection.is_writable {
+                if transport.edges.is_writable {
                     self.broker.mark_unwritten(id);
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => self.broker.mark_dirty(id),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => connection.is_writable = false,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => transport.edges.is_writable = false,
             Err(error) => self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now),
         }
     }
@@ -389,9 +402,9 @@ impl Server {
         let mut closed = std::mem::take(&mut self.links);
         self.broker.take_closing(&mut closed);
         for id in closed.drain(..) {
-            if let Some(mut connection) = self.connections[id as usize].take() {
-                let _ = connection.transport.shutdown_write();
-                let _ = connection.transport.read(&mut self.scratch);
+            if let Some(mut transport) = self.transports[id as usize].take() {
+                let _ = transport.shutdown_write();
+                let _ = transport.read(&mut self.scratch[..READ_LEN]);
             }
             self.broker.reap(id);
         }
@@ -404,4 +417,10 @@ impl Server {
         self.write_dirty();
         self.free_closed();
     }
+}
+
+/// The buffer all sockets are read into. Twice as large as one read, so that allocators map it by itself: its pages cost
+/// nothing until they are touched, and go back when it is let go.
+fn new_scratch() -> Vec<u8> {
+    vec![0; 2 * READ_LEN]
 }

@@ -80,6 +80,17 @@ impl Clients {
         &mut self.sessions[id as usize]
     }
 
+    /// Gives back the memory of what is empty or was left behind.
+    pub fn shrink(&mut self) {
+        self.sessions.iter_mut().for_each(|(_, session)| session.shrink());
+        self.links.shrink_to_fit();
+        self.sessions.shrink_to_fit();
+        self.wheel.shrink();
+        self.dirty.shrink_to_fit();
+        self.closing.shrink_to_fit();
+        (self.layouts, self.hop_properties, self.scratch) = Default::default();
+    }
+
     /// Frees a link whose close is done.
     pub fn reap(&mut self, id: LinkId) {
         let mut link = self.links.remove(id as usize);

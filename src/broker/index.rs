@@ -315,6 +315,13 @@ impl Index {
         self.shares.len()
     }
 
+    /// Gives back room that subscriptions of the past left behind.
+    pub fn shrink(&mut self) {
+        self.filters.shrink_to_fit();
+        self.nodes.shrink_to_fit();
+        self.shares.shrink_to_fit();
+    }
+
     pub fn subscriber(&self, key: SubscriptionKey, session: u32) -> Option<&Subscriber> {
         let all = match key.share_id() {
             Some(share) => &self.shares.get(share_place(share)).filter(|it| it.id == share)?.members[..],

@@ -250,6 +250,24 @@ impl Broker {
         self.clients.reap(id);
     }
 
+    /// Buffers are held for traffic to come.
+    pub fn has_spare_memory(&self) -> bool {
+        !self.clients.pool.is_empty()
+    }
+
+    /// Gives up spare buffers that were not needed since the last time. When none is left, traffic is over for now, and
+    /// what it left behind goes, too: empty queues, and room for more links and subscriptions than there are.
+    pub fn trim(&mut self) {
+        self.clients.pool.trim();
+        if !self.clients.pool.is_empty() {
+            return;
+        }
+        self.clients.shrink();
+        self.index.shrink();
+        self.matches = Vec::new();
+        self.resumed.shrink_to_fit();
+    }
+
     /// Something is left to do in this turn: output to write, links to resume or to close.
     pub fn has_work(&self) -> bool {
         !self.clients.dirty.is_empty() || !self.resumed.is_empty() || !self.clients.closing.is_empty()

@@ -69,6 +69,18 @@ impl Session {
         }
     }
 
+    /// Gives back the memory of lists that are empty, and the whole delivery if it has nothing to remember.
+    pub fn shrink(&mut self) {
+        self.received.shrink();
+        self.subscriptions.shrink_to_fit();
+        let Some(delivery) = self.delivery.as_deref_mut() else { return };
+        if delivery.is_empty() && delivery.share_subscription_ids.is_empty() && delivery.dropped == 0 {
+            self.delivery = None;
+        } else {
+            delivery.shrink();
+        }
+    }
+
     /// Retained messages are still owed to new subscriptions.
     pub fn owes_retained(&self) -> bool {
         self.delivery.as_deref().is_some_and(|delivery| !delivery.cursors.is_empty())

@@ -1,12 +1,14 @@
-//! What else the system is asked for besides sockets: signals, the descriptor limit, who holds a port, and a
-//! descriptor in reserve. Knows nothing of MQTT. Together with `net` the only place with `unsafe`.
+//! What else the system is asked for besides sockets: signals, the descriptor limit, who holds a port, a
+//! descriptor in reserve, and memory given back. Knows nothing of MQTT. Together with `net` the only place with `unsafe`.
 
 mod limits;
+mod memory;
 mod port_holder;
 mod reserve;
 mod signals;
 
 pub use limits::raise_descriptor_limit;
+pub use memory::give_back_memory;
 pub use port_holder::{Holder, port_holder};
 pub use reserve::Reserve;
 pub use signals::{Signal, Signals};

@@ -12,6 +12,7 @@ mod flow;
 mod keep_alive;
 mod limits;
 mod malformed;
+mod memory;
 mod ordering;
 mod ping_disconnect;
 mod publish;
