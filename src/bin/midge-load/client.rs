@@ -35,6 +35,8 @@ pub struct Client {
     /// Stands in the engine's list of those to write.
     pub is_dirty: bool,
     pub is_readable: bool,
+    /// Feeds wait until there is less to write.
+    pub is_full: bool,
     next_packet_id: u16,
     /// When the QoS 1 and 2 messages that are not yet acknowledged were to be sent, oldest first.
     pub unacknowledged: VecDeque<u64>,
@@ -50,6 +52,7 @@ pub struct Client {
     /// When the last retained message arrived that had not been seen before.
     pub last_retained_at: u64,
     pub subscribed_at: u64,
+    pub last_read_at: u64,
     /// Bytes a slow reader may read at this time.
     pub allowance: usize,
     /// Only bytes are counted, this many to a message: behind the relay the packets of several publishers are mixed.
@@ -69,6 +72,7 @@ impl Client {
             is_writable: false,
             is_dirty: false,
             is_readable: false,
+            is_full: false,
             next_packet_id: 0,
             unacknowledged: VecDeque::new(),
             ping_sent: 0,
@@ -79,6 +83,7 @@ impl Client {
             attempts: 0,
             last_retained_at: 0,
             subscribed_at: 0,
+            last_read_at: 0,
             allowance: usize::MAX,
             counted_len: None,
         }

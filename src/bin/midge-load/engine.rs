@@ -218,7 +218,8 @@ impl Engine {
     fn turn(&mut self, until: u64) -> io::Result<()> {
         let alarm = self.alarms.peek().map_or(until, |Reverse((at, _))| *at);
         let next = alarm.min(until).min(self.second_at);
-        let timeout = if self.ready.is_empty() && self.unread.is_empty() {
+        self.start_connects();
+        let timeout = if self.ready.is_empty() && self.unread.is_empty() && self.dirty.is_empty() {
             self.set_timer(next)?;
             None
         } else {
@@ -238,7 +239,6 @@ impl Engine {
         }
         self.events = Some(events);
         self.fire();
-        self.start_connects();
         self.send_ready();
         self.write_dirty();
         if self.now >= self.second_at {
@@ -469,11 +469,15 @@ impl Engine {
         for id in dirty.drain(..) {
             let client = &mut self.clients[id as usize];
             client.is_dirty = false;
-            if client.is_writable
-                && client.unsent() > 0
-                && let Err(error) = client.write()
-            {
-                self.lose(id, &error.to_string());
+            if !client.is_writable || client.unsent() == 0 {
+                continue;
+            }
+            match client.write() {
+                Ok(true) if std::mem::take(&mut client.is_full) => {
+                    client.feeds.clone().for_each(|feed| self.make_ready(feed));
+                }
+                Ok(_) => {}
+                Err(error) => self.lose(id, &error.to_string()),
             }
         }
         self.dirty = dirty;
@@ -520,6 +524,7 @@ impl Engine {
         if client.allowance != usize::MAX {
             client.allowance -= count;
         }
+        client.last_read_at = self.now;
         client.tail.clear();
         let used = self.take(id, &scratch[..held + count]);
         let client = &mut self.clients[id as usize];
@@ -541,7 +546,7 @@ impl Engine {
 impl Stream {
     fn new(plan: StreamPlan) -> Stream {
         let payload_len = plan.payload_len as usize;
-        let template = Template::new(&plan.topic, plan.topic_count > 0, plan.qos, plan.retain, payload_len);
+        let template = Template::new(&plan.topic, plan.qos, plan.retain, payload_len);
         Stream { template, plan, feed: 0, published: 0 }
     }
 }

@@ -91,6 +91,31 @@ impl Engine {
         self.feeds.iter_mut().for_each(|feed| feed.is_active = false);
     }
 
+    /// Has the broker forget what it retains of the streams, and pings behind it; returns the number of pings.
+    pub fn forget_retained(&mut self) -> u64 {
+        let mut pings = 0;
+        for at in 0..self.feeds.len() {
+            let feed = &self.feeds[at];
+            let What::Publish(streams) = &feed.plan.what else { continue };
+            let id = feed.plan.client;
+            let client = &mut self.clients[id as usize];
+            let before = client.out.len();
+            for stream in streams.clone() {
+                let plan = &self.streams[stream as usize].plan;
+                if plan.retain && client.is_up() {
+                    let numbers = 0..plan.topic_count.max(1);
+                    numbers.for_each(|number| wire::put_forget(&mut client.out, &wire::numbered(&plan.topic, number)));
+                }
+            }
+            if client.out.len() > before {
+                client.out.extend_from_slice(&wire::PINGREQ);
+                pings += 1;
+                self.mark_dirty(id);
+            }
+        }
+        pings
+    }
+
     /// Everything published has arrived and is acknowledged.
     pub fn is_settled(&self) -> bool {
         self.tally.settled >= self.tally.expected && self.unacknowledged == 0
@@ -147,7 +172,11 @@ impl Engine {
             return;
         }
         let before = feed.sent;
-        while !feed.is_over() && client.unsent() < UNSENT_MAX {
+        while !feed.is_over() {
+            if client.unsent() > UNSENT_MAX {
+                client.is_full = true;
+                break;
+            }
             let time_ns = match feed.plan.pace {
                 Pace::Open { outstanding } if feed.outstanding + feed.fan > outstanding => break,
                 Pace::Open { .. } => self.now,
@@ -246,7 +275,11 @@ impl Engine {
         let stamp = Stamp::read(payload);
         let place = |stamp: Stamp| stamp.stream.wrapping_sub(client.plan.sees.start) as usize;
         let seen = stamp.and_then(|stamp| client.ledger.get_mut(place(stamp)));
-        if let (Some(stamp), Some(seen)) = (stamp, seen) {
+        let stream = stamp.and_then(|stamp| self.streams.get(stamp.stream as usize));
+        // What was not yet published is from somebody before us.
+        if let (Some(stamp), Some(seen), Some(stream)) = (stamp, seen, stream)
+            && stamp.number < stream.published
+        {
             self.tally.delivered += 1;
             client.received += 1;
             if self.is_recording {
@@ -265,7 +298,6 @@ impl Engine {
                     0
                 }
             };
-            let stream = &self.streams[stamp.stream as usize];
             if stream.plan.retain && settled > 0 {
                 client.last_retained_at = self.now;
             }

@@ -30,7 +30,7 @@ pub struct ClientPlan {
     pub keep_alive_s: u16,
     pub will_topic: Option<String>,
     pub filters: Vec<String>,
-    /// So many more filters: this prefix with a number behind it.
+    /// So many more filters: this one with a number for each `{n}`.
     pub numbered_filters: Option<(String, u32)>,
     /// Asked for with all filters.
     pub qos: u8,
@@ -70,7 +70,7 @@ impl ClientPlan {
     pub fn filter(&self, at: u32) -> String {
         match (self.filters.get(at as usize), &self.numbered_filters) {
             (Some(filter), _) => filter.clone(),
-            (None, Some((prefix, _))) => numbered(prefix, at - self.filters.len() as u32),
+            (None, Some((pattern, _))) => numbered(pattern, at - self.filters.len() as u32),
             (None, None) => String::new(),
         }
     }
@@ -80,7 +80,7 @@ impl ClientPlan {
 #[derive(Clone, Default)]
 pub struct StreamPlan {
     pub topic: String,
-    /// The messages go to so many topics: this one with a number behind it. 0 = to this one.
+    /// The messages go to so many topics: this one with a number for each `{n}`. 0 = to this one.
     pub topic_count: u32,
     pub qos: u8,
     pub retain: bool,
@@ -193,15 +193,14 @@ impl Plan {
 
     fn pairs(&mut self, traffic: &Traffic, count: u32) {
         for at in 0..count {
-            let topic = format!("pairs/{at:05}/state");
-            let numbers = (traffic.topic_count > 0).then(|| (format!("pairs/{at:05}/"), traffic.topic_count));
-            let filters = if numbers.is_none() { vec![topic] } else { Vec::new() };
+            let numbers = (traffic.topic_count > 0).then(|| (format!("pairs/{at:05}/{{n}}"), traffic.topic_count));
+            let filters = if numbers.is_none() { vec![format!("pairs/{at:05}/state")] } else { Vec::new() };
             let subscriber = self.subscriber(traffic, at, at..at + 1, filters);
             subscriber.numbered_filters = numbers;
             subscriber.route = Route::Subscribe(at);
         }
         for at in 0..count {
-            let last = if traffic.topic_count > 0 { "" } else { "state" };
+            let last = if traffic.topic_count > 0 { "{n}" } else { "state" };
             let topic = format!("pairs/{at:05}/{last}");
             self.publisher(traffic, at, count, Route::Publish(at), vec![topic], 1);
         }
@@ -271,7 +270,7 @@ mod tests {
     #[test]
     fn numbered_filters_follow_the_listed_ones() {
         let filters = vec!["a".to_string()];
-        let client = ClientPlan { filters, numbered_filters: Some(("b/".into(), 2)), ..ClientPlan::default() };
+        let client = ClientPlan { filters, numbered_filters: Some(("b/{n}".into(), 2)), ..ClientPlan::default() };
         let all: Vec<String> = (0..client.filter_count()).map(|at| client.filter(at)).collect();
         assert_eq!(all, ["a", "b/0000000", "b/0000001"]);
     }

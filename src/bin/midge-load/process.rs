@@ -16,7 +16,10 @@ pub struct Usage {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
     pub resident_bytes: u64,
+    /// What no other process has mapped; parts of libraries come and go with others that use them.
     pub private_bytes: u64,
+    /// What is no file's: heap, stacks and changed data.
+    pub anonymous_bytes: u64,
 }
 
 impl Memory {
@@ -24,6 +27,7 @@ impl Memory {
         Memory {
             resident_bytes: self.resident_bytes.max(other.resident_bytes),
             private_bytes: self.private_bytes.max(other.private_bytes),
+            anonymous_bytes: self.anonymous_bytes.max(other.anonymous_bytes),
         }
     }
 }
@@ -87,14 +91,19 @@ impl Process {
     pub fn memory(&self) -> Memory {
         let rollup = read(&format!("/proc/{}/smaps_rollup", self.id));
         let bytes = |name| number_behind(&rollup, name) * 1024;
-        Memory { resident_bytes: bytes("Rss:"), private_bytes: bytes("Private_Clean:") + bytes("Private_Dirty:") }
+        Memory {
+            resident_bytes: bytes("Rss:"),
+            private_bytes: bytes("Private_Clean:") + bytes("Private_Dirty:"),
+            anonymous_bytes: bytes("Anonymous:"),
+        }
     }
 
-    /// The same from what the kernel counts anyway, without walking the pages: private is what is anonymous.
+    /// The same from what the kernel counts anyway, without walking the pages; of what is private, the anonymous part.
     pub fn memory_at_a_glance(&self) -> Memory {
         let status = read(&format!("/proc/{}/status", self.id));
         let bytes = |name| number_behind(&status, name) * 1024;
-        Memory { resident_bytes: bytes("VmRSS:"), private_bytes: bytes("RssAnon:") }
+        let anonymous_bytes = bytes("RssAnon:");
+        Memory { resident_bytes: bytes("VmRSS:"), private_bytes: anonymous_bytes, anonymous_bytes }
     }
 }
 

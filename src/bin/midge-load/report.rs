@@ -213,8 +213,10 @@ impl Report {
         ));
         if let (Some(before), Some(peak), Some(after)) = (self.memory_before, self.memory_peak, self.memory_after) {
             let kb = |bytes: u64| bytes / 1024;
-            let (a, b, c) = (kb(before.private_bytes), kb(peak.private_bytes), kb(after.private_bytes));
-            line(format!("private kB: {a} before, {b} at most, {c} after; RSS at most {}", kb(peak.resident_bytes)));
+            let (a, b, c) = (kb(before.anonymous_bytes), kb(peak.anonymous_bytes), kb(after.anonymous_bytes));
+            line(format!("anonymous kB: {a} before, {b} at most, {c} after"));
+            let (private, resident) = (kb(peak.private_bytes), kb(peak.resident_bytes));
+            line(format!("at most {private} kB private, {resident} kB resident"));
         }
         if let (Some(wakeups), Some(written), Some(open)) = (self.wakeups_per_s, self.written_bytes, self.descriptors) {
             line(format!("{wakeups:.1} wake-ups/s, {written} bytes to disk, {open} descriptors"));
@@ -238,6 +240,7 @@ impl Memory {
     fn json(&self) -> String {
         let mut out = Object::new();
         out.number("resident_bytes", self.resident_bytes as f64);
+        out.number("anonymous_bytes", self.anonymous_bytes as f64);
         out.number("private_bytes", self.private_bytes as f64).end()
     }
 }

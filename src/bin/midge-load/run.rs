@@ -4,6 +4,7 @@
 use std::io;
 use std::ops::Range;
 
+use crate::client::Client;
 use crate::engine::{Engine, SECOND_NS, Target};
 use crate::plan::{Plan, Route};
 use crate::process::{Process, Usage};
@@ -33,6 +34,8 @@ const SHORT_WARMUP_S: f64 = 1.0;
 const FULL_WARMUP_S: f64 = 60.0;
 /// What may be left to arrive after the span gets this long, as long as anything arrives.
 const DRAIN_S: u64 = 60;
+/// The broker may take so long to forget what it retains.
+const FORGET_S: u64 = 30;
 /// Connecting everybody takes at most this long, and what the rate of the arrivals makes necessary.
 const CONNECT_S: u64 = 120;
 /// Descriptors that are not connections.
@@ -138,14 +141,12 @@ impl<'a> Run<'a> {
         self.settle_down()?;
         self.bytes_each("bytes_per_connection", count);
         self.engine.start_all_feeds();
-        let pings = self.engine.tally.pings;
         self.measure()?;
         self.report.pings = Times::of(&self.engine.pings);
         if let (Some(times), Some(cpu_s)) = (self.report.pings, self.report.cpu_s) {
             self.report.extra.push(("pings_per_s", self.report.per_second(times.count)));
             self.report.extra.push(("cpu_us_per_ping", cpu_s * 1e6 / times.count as f64));
         }
-        self.report.extra.push(("pings", (self.engine.tally.pings - pings) as f64));
         self.finish()
     }
 
@@ -159,7 +160,7 @@ impl<'a> Run<'a> {
         if let (Some(before), Some(now)) = (self.report.memory_before, self.engine.watch.memory())
             && count > 0
         {
-            let grown = now.private_bytes as f64 - before.private_bytes as f64;
+            let grown = now.anonymous_bytes as f64 - before.anonymous_bytes as f64;
             self.report.extra.push((name, grown / f64::from(count)));
         }
     }
@@ -224,8 +225,7 @@ impl<'a> Run<'a> {
         self.drain()?;
         self.report.memory_after = self.engine.watch.memory();
         self.report.memory_peak = self.engine.watch.process().map(|_| self.engine.watch.peak);
-        self.everybody().for_each(|id| self.engine.leave(id));
-        self.forget_sessions()?;
+        self.leave_nothing_behind()?;
         self.count_losses();
         let (report, tally) = (&mut self.report, &self.engine.tally);
         report.latency = Times::of(&self.engine.latency);
@@ -243,7 +243,22 @@ impl<'a> Run<'a> {
         Ok(self.report)
     }
 
-    /// Sessions that the broker keeps are of no use to anybody.
+    /// Everybody leaves, and neither sessions nor retained messages stay with the broker.
+    fn leave_nothing_behind(&mut self) -> io::Result<()> {
+        let is_publisher = |client: &Client| !client.feeds.is_empty();
+        for id in self.everybody() {
+            if !is_publisher(&self.engine.clients[id as usize]) {
+                self.engine.leave(id);
+            }
+        }
+        let asked = self.engine.forget_retained();
+        let pings = self.engine.tally.pings + asked;
+        let until = self.engine.clock() + FORGET_S * SECOND_NS;
+        self.engine.drive(until, |engine| engine.tally.pings >= pings)?;
+        self.everybody().for_each(|id| self.engine.leave(id));
+        self.forget_sessions()
+    }
+
     fn forget_sessions(&mut self) -> io::Result<()> {
         for id in self.everybody() {
             if std::mem::take(&mut self.engine.clients[id as usize].plan.is_durable) {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::engine::SECOND_NS;
+use crate::engine::{Engine, SECOND_NS};
 use crate::plan::FeedPlan;
 use crate::plan::{ClientPlan, Pace, Plan, SlowReader, StreamPlan, What};
 use crate::report::{Outcome, Report};
@@ -56,10 +56,11 @@ fn subscriptions(count: u32, start: Start) -> io::Result<Report> {
     let mut plan = Plan::default();
     let each = count.div_ceil(SUBSCRIBERS);
     for at in 0..SUBSCRIBERS {
-        let prefix = format!("sub/{at:05}/");
-        let topic = StreamPlan { topic: prefix.clone(), topic_count: each, fan: 1, ..StreamPlan::default() };
+        // Of every filter the second level and the third are its own.
+        let pattern = format!("house/room{at}-{{n}}/lamp{{n}}");
+        let topic = StreamPlan { topic: pattern.clone(), topic_count: each, fan: 1, ..StreamPlan::default() };
         plan.add_stream(topic);
-        let numbered_filters = Some((prefix, each));
+        let numbered_filters = Some((pattern, each));
         plan.add_client(ClientPlan { numbered_filters, sees: at..at + 1, ..client(format!("load-sub-{at}")) });
     }
     let publisher = plan.add_client(client("load-pub".into()));
@@ -71,40 +72,39 @@ fn subscriptions(count: u32, start: Start) -> io::Result<Report> {
     run.bring_up(run.everybody())?;
     run.settle_down()?;
     run.bytes_each("bytes_per_subscription", each * SUBSCRIBERS);
-    publish_all(&mut run, u64::from(each * SUBSCRIBERS))?;
+    publish_all(&mut run, u64::from(each * SUBSCRIBERS), Engine::is_settled)?;
     run.finish()
 }
 
-/// Runs the feeds until they have sent `count` messages and these are acknowledged and delivered, as the measured span.
-fn publish_all(run: &mut Run, count: u64) -> io::Result<()> {
+/// Runs the feeds until they have sent `count` messages and all is done with them, as the measured span.
+fn publish_all(run: &mut Run, count: u64, is_done: impl Fn(&Engine) -> bool) -> io::Result<()> {
     let sent = run.engine.tally.published + count;
     run.engine.start_all_feeds();
     run.engine.last_progress = run.engine.clock();
-    run.measure_while(|run, _| {
-        run.engine
-            .drive(u64::MAX, |engine| {
-                engine.tally.published >= sent && engine.unacknowledged == 0 || engine.is_stalled()
-            })
-            .map(drop)
-    })
+    let is_over = |engine: &Engine| engine.tally.published >= sent && is_done(engine) || engine.is_stalled();
+    run.measure_while(|run, _| run.engine.drive(u64::MAX, is_over).map(drop))
+}
+
+fn is_acknowledged(engine: &Engine) -> bool {
+    engine.unacknowledged == 0
 }
 
 /// Bytes per retained message; then somebody subscribes to all of them.
 fn retained(count: u32, start: Start) -> io::Result<Report> {
     let mut plan = Plan::default();
-    // 29 bytes with its number.
-    let topic = "retained/house/device/".to_string();
+    // 29 bytes with its numbers.
+    let topic = "house/room{n}/lamp{n}".to_string();
     let (qos, retain, payload_len) = (1, true, 100);
     plan.add_stream(StreamPlan { topic, topic_count: count, qos, retain, payload_len, ..StreamPlan::default() });
     let publisher = plan.add_client(client("load-pub".into()));
-    let filters = vec!["retained/#".to_string()];
+    let filters = vec!["house/#".to_string()];
     let is_unordered = true;
     let reader = client("load-sub".into());
     let reader = plan.add_client(ClientPlan { filters, qos, sees: 0..1, is_unordered, ..reader });
     plan.feeds.push(burst(publisher, 0..1, count.into()));
     let mut run = start(plan).map_err(io::Error::other)?;
     run.bring_up(publisher..publisher + 1)?;
-    publish_all(&mut run, count.into())?;
+    publish_all(&mut run, count.into(), is_acknowledged)?;
     run.settle_down()?;
     run.bytes_each("bytes_per_retained_message", count);
     run.bring_up(reader..reader + 1)?;
@@ -136,7 +136,7 @@ fn queued(count: u32, start: Start) -> io::Result<Report> {
     run.bring_up(publisher..publisher + 1)?;
     run.settle_down()?;
     run.report.memory_before = run.engine.watch.memory();
-    publish_all(&mut run, count.into())?;
+    publish_all(&mut run, count.into(), is_acknowledged)?;
     run.settle_down()?;
     run.bytes_each("bytes_per_queued_message", count);
     run.engine.stop_feeds();
@@ -153,7 +153,7 @@ fn home_start(count: u32, start: Start) -> io::Result<Report> {
     let states = count / 5;
     for at in 0..count {
         let (topic, payload_len) = match at {
-            0 => ("homeassistant/picture".to_string(), 1_000_000),
+            0 => ("homeassistant/picture".to_string(), 100 * count),
             at if at <= states => (format!("house/{at}/state"), 20 + at * 7919 % 61),
             at => (format!("homeassistant/sensor/node{}/object{at}/config", at % 200), 350 + at * 7919 % 501),
         };
@@ -184,7 +184,7 @@ fn home_start(count: u32, start: Start) -> io::Result<Report> {
     let mut run = start(plan).map_err(io::Error::other)?;
     run.bring_up(loader..readers)?;
     run.engine.start_feeds(0..1);
-    let is_stored = |engine: &crate::engine::Engine| engine.feeds[0].sent >= count.into() && engine.unacknowledged == 0;
+    let is_stored = |engine: &Engine| engine.feeds[0].sent >= count.into() && engine.unacknowledged == 0;
     run.engine.drive(u64::MAX, |engine| is_stored(engine))?;
     run.settle_down()?;
     run.report.memory_before = run.engine.watch.memory();
@@ -193,18 +193,15 @@ fn home_start(count: u32, start: Start) -> io::Result<Report> {
     let started = run.engine.clock();
     run.measure_while(|run, _| {
         run.bring_up(readers..readers + 4)?;
-        // Ends when all have everything, or the slow one gets nothing for some seconds.
-        let all =
-            |engine: &crate::engine::Engine| (readers..readers + 4).all(|id| retained_missing(engine, id, count) == 0);
-        let mut seen = 0;
-        loop {
-            run.engine.drive_for(4 * SECOND_NS)?;
-            let last = (readers..readers + 4).map(|id| run.engine.clients[id as usize].last_retained_at).max();
-            if all(&run.engine) || last == Some(seen) {
-                return Ok(());
-            }
-            seen = last.unwrap_or(0);
+        // Ends when all have everything, or the slow one has not got a byte for some seconds.
+        let is_over = |engine: &Engine| {
+            let all = (readers..readers + 4).all(|id| retained_missing(engine, id, count) == 0);
+            all || engine.now.saturating_sub(engine.clients[readers as usize].last_read_at) > 6 * SECOND_NS
+        };
+        while !is_over(&run.engine) {
+            run.engine.drive_for(SECOND_NS / 2)?;
         }
+        Ok(())
     })?;
     let ms = |at: u64| at.saturating_sub(started) as f64 / 1e6;
     for (at, (received, subscribed, complete)) in [
@@ -230,7 +227,7 @@ fn home_start(count: u32, start: Start) -> io::Result<Report> {
     run.finish()
 }
 
-fn retained_missing(engine: &crate::engine::Engine, id: u32, count: u32) -> u32 {
+fn retained_missing(engine: &Engine, id: u32, count: u32) -> u32 {
     engine.clients[id as usize].ledger[..count as usize].iter().map(|seen| seen.lost(1)).sum()
 }
 

@@ -9,7 +9,8 @@ pub const PUBCOMP: u8 = 0x70;
 pub const PINGREQ: [u8; 2] = [0xC0, 0];
 pub const DISCONNECT: [u8; 2] = [0xE0, 0];
 
-/// Digits of the number at the end of a numbered topic.
+/// What stands for the number in a numbered topic, and the number's digits.
+const NUMBER: &str = "{n}";
 const DIGITS: usize = 7;
 /// Packets in which filters are sent hold no more of them: some brokers read no large SUBSCRIBE.
 pub const FILTERS_PER_PACKET: u32 = 100;
@@ -48,14 +49,14 @@ pub struct Template {
     packet: Vec<u8>,
     packet_id_at: Option<usize>,
     stamp_at: usize,
-    /// Where the topic's number is, if it has one.
-    digits_at: Option<usize>,
+    /// Where the topic's number is, if it has one, each time it stands there.
+    digits_at: Vec<usize>,
 }
 
 impl Template {
-    /// The payload is `payload_len` bytes, but at least a stamp. A numbered topic ends in the number each message is given.
-    pub fn new(topic: &str, is_numbered: bool, qos: u8, retain: bool, payload_len: usize) -> Template {
-        let topic = if is_numbered { numbered(topic, 0) } else { topic.to_string() };
+    /// The payload is `payload_len` bytes, but at least a stamp. Each `{n}` in the topic is the number the message is given.
+    pub fn new(pattern: &str, qos: u8, retain: bool, payload_len: usize) -> Template {
+        let topic = numbered(pattern, 0);
         let payload = vec![b'x'; payload_len.max(Stamp::LEN)];
         let mut packet = Vec::new();
         let qos = QoS::from_u8(qos).unwrap_or(QoS::AtMostOnce);
@@ -65,8 +66,11 @@ impl Template {
             .encode(Version::V311, &mut packet);
         let stamp_at = packet.len() - payload.len();
         let packet_id_at = (qos != QoS::AtMostOnce).then(|| stamp_at - 2);
-        let topic_end = packet_id_at.unwrap_or(stamp_at);
-        Template { packet_id_at, stamp_at, digits_at: is_numbered.then(|| topic_end - DIGITS), packet }
+        let topic_at = packet_id_at.unwrap_or(stamp_at) - topic.len();
+        let longer = DIGITS - NUMBER.len();
+        let places = pattern.match_indices(NUMBER).enumerate();
+        let digits_at = places.map(|(before, (at, _))| topic_at + at + before * longer).collect();
+        Template { packet_id_at, stamp_at, digits_at, packet }
     }
 
     pub fn packet_len(&self) -> usize {
@@ -83,7 +87,7 @@ impl Template {
         if let Some(id_at) = self.packet_id_at {
             packet[id_at..id_at + 2].copy_from_slice(&packet_id.to_be_bytes());
         }
-        if let Some(digits_at) = self.digits_at {
+        for &digits_at in &self.digits_at {
             let mut rest = topic_number;
             for digit in packet[digits_at..digits_at + DIGITS].iter_mut().rev() {
                 *digit = b'0' + (rest % 10) as u8;
@@ -93,8 +97,9 @@ impl Template {
     }
 }
 
-pub fn numbered(prefix: &str, number: u32) -> String {
-    format!("{prefix}{number:0DIGITS$}")
+/// The topic with this number.
+pub fn numbered(pattern: &str, number: u32) -> String {
+    pattern.replace(NUMBER, &format!("{number:0DIGITS$}"))
 }
 
 pub fn put_connect(out: &mut Vec<u8>, client_id: &str, clean_start: bool, keep_alive_s: u16, will_topic: Option<&str>) {
@@ -118,6 +123,13 @@ pub fn put_connect(out: &mut Vec<u8>, client_id: &str, clean_start: bool, keep_a
         properties: Properties::EMPTY,
     })
     .encode(Version::V311, out);
+}
+
+/// Appends the message that makes the broker forget what it retains for the topic.
+pub fn put_forget(out: &mut Vec<u8>, topic: &str) {
+    let (dup, qos, retain, packet_id) = (false, QoS::AtMostOnce, true, 0);
+    let (properties, payload) = (Properties::EMPTY, &[]);
+    Packet::Publish(Publish { dup, qos, retain, topic, packet_id, properties, payload }).encode(Version::V311, out);
 }
 
 pub fn put_subscribe(out: &mut Vec<u8>, packet_id: u16, qos: u8, filters: impl Iterator<Item = String>) {
@@ -156,13 +168,13 @@ mod tests {
     fn a_patched_template_is_the_packet_it_should_be() {
         let stamp = Stamp { stream: 7, number: 0x0102_0304, time_ns: u64::MAX - 5 };
         for (qos, id) in [(0, 0), (1, 513), (2, 65535)] {
-            let template = Template::new("a/b", false, qos, true, 64);
+            let template = Template::new("a/b", qos, true, 64);
             let (topic, packet_id, payload) = published(&template, stamp, id, 99);
             assert_eq!((topic.as_str(), packet_id, payload.len()), ("a/b", id, 64));
             assert_eq!(Stamp::read(&payload), Some(stamp));
-            let template = Template::new("a/", true, qos, false, 3);
+            let template = Template::new("a{n}/b/{n}", qos, false, 3);
             let (topic, packet_id, payload) = published(&template, stamp, id, 123_456);
-            assert_eq!((topic.as_str(), packet_id, payload.len()), ("a/0123456", id, Stamp::LEN));
+            assert_eq!((topic.as_str(), packet_id, payload.len()), ("a0123456/b/0123456", id, Stamp::LEN));
         }
     }
 
