@@ -217,7 +217,7 @@ mod tests {
             (&["-x"], "Unknown option -x. See --help."),
             (&["--addr"], "--addr needs a value. See --help."),
             (&["--relay=1"], "--relay takes no value."),
-            (&["-d", "1", "-d", "2"], "-d may stand once."),
+            (&["-d", "1", "-d", "2"], "--duration may stand once."),
             (&["--addr", "1883"], "Invalid value '1883' for --addr: expected HOST:PORT."),
             (&["--duration", "0"], "Invalid value '0' for --duration: expected seconds, more than 0."),
             (&["pears-q0"], "There is no scenario 'pears-q0'. --list shows all."),

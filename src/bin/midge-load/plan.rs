@@ -140,7 +140,7 @@ impl Plan {
     /// The plan of publishers and subscribers in one of the usual shapes.
     pub fn of_traffic(traffic: &Traffic) -> Plan {
         let is_alike = traffic.publish_qos == 0 && traffic.acknowledged_publishers == 0 && traffic.subscribe_qos == 0;
-        let mut plan = Plan { has_routes: is_alike && traffic.topic_count <= 1, ..Plan::default() };
+        let mut plan = Plan { has_routes: is_alike, ..Plan::default() };
         match traffic.shape {
             Shape::Pairs(count) => plan.pairs(traffic, count),
             Shape::FanIn(publishers) => plan.fan_in(traffic, publishers),

@@ -23,7 +23,6 @@ pub struct Report {
     pub delivered_in_all: u64,
     /// Of the broker in the measured span.
     pub cpu_s: Option<f64>,
-    /// What the broker's time is divided by, where it is not messages: `ping`, `connection`.
     pub wakeups_per_s: Option<f64>,
     pub preemptions_per_s: Option<f64>,
     pub written_bytes: Option<u64>,
@@ -129,7 +128,7 @@ impl Report {
     pub fn json(&self) -> String {
         let mut out = Object::new();
         out.text("id", &self.id).text("about", self.about).text("outcome", self.outcome.name());
-        if self.outcome == Outcome::Unavailable {
+        if self.span_s == 0.0 {
             return out.texts("notes", &self.notes).end();
         }
         out.number("span_s", self.span_s)
@@ -187,6 +186,10 @@ impl Report {
         let mut line = |text: String| {
             let _ = writeln!(out, "  {text}");
         };
+        if self.span_s == 0.0 {
+            self.notes.iter().for_each(|note| line(note.clone()));
+            return out;
+        }
         if self.delivered > 0 {
             let (per_s, out_per_s) = (self.per_second(self.published), self.per_second(self.delivered));
             line(format!("in {per_s:.0}/s, out {out_per_s:.0}/s for {:.1} s", self.span_s));
