@@ -20,11 +20,13 @@
 //! topic.rs     topic names and filters: validation, levels, $share
 //! codec/       bytes <-> packets, pure; the only place that knows protocol versions
 //! broker/      the pure core; owns all protocol state, and the counters below $SYS
+//! bin/         midge-load, the load program: a binary of its own on top of the codec
 //! ```
 //!
 //! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os`;
 //! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; leaves use `std` alone. `mio`,
-//! sockets and `libc` appear only in `server`, `net` and `os`; `unsafe` only in `net` and `os`.
+//! sockets and `libc` appear only in `server`, `net` and `os`; `unsafe` only in `net` and `os`. The load program has sockets
+//! of its own, and `unsafe` in its own `os.rs`.
 
 pub mod broker;
 pub mod buffer;

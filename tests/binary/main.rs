@@ -2,6 +2,7 @@
 //! itself; waiting means reading the next line it writes.
 
 mod client;
+mod load;
 mod program;
 mod serve;
 mod start;

@@ -66,6 +66,11 @@ impl Midge {
         self.child.id()
     }
 
+    /// The next line it writes.
+    pub fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("it says nothing")
+    }
+
     /// All lines up to the one that says the broker runs, without their times.
     pub fn start_lines(&self) -> Vec<String> {
         let mut seen = Vec::new();
