@@ -91,7 +91,7 @@ impl Broker {
     /// Hands a message to everybody who subscribed to its topic.
     pub(super) fn route<'a>(&mut self, parts: MessageParts<'a>, publisher: u32, now: Millis) -> Route<'a> {
         let mut matches = std::mem::take(&mut self.matches);
-        self.index.matches_into(parts.topic, &mut matches);
+        self.index.matches_into(parts.topic, std::mem::replace(&mut self.guess, NONE), &mut matches);
         let mut route = Route::new(parts, publisher);
         let Broker { clients, index, .. } = self;
         clients.layouts.forget();

@@ -37,6 +37,7 @@ mod stats;
 mod subscribe;
 mod sys;
 mod table;
+mod text;
 mod timers;
 mod will;
 
@@ -78,6 +79,8 @@ pub struct Broker {
     sys: Sys,
     /// Reused by `route`.
     matches: Vec<FilterId>,
+    /// What a look ahead said of the topic that is being published, or NONE.
+    guess: FilterId,
     /// Links whose input may go on.
     resumed: Vec<LinkId>,
     /// Numbers for made-up client ids.
@@ -94,6 +97,7 @@ impl Broker {
             retained_timer: crate::wheel::TimerId::NONE,
             sys: Sys::default(),
             matches: Vec::new(),
+            guess: NONE,
             resumed: Vec::new(),
             random: seed ^ 0x9E37_79B9_7F4A_7C15,
         }
@@ -316,8 +320,14 @@ impl Broker {
 
     /// Handles the whole packets in `bytes` until the link is paused or closed; says how many bytes are done with.
     fn process(&mut self, id: LinkId, bytes: &[u8], now: Millis) -> usize {
-        let mut at = 0;
+        let (mut at, mut ahead) = (0, Ahead::default());
         while at < bytes.len() {
+            if self.index.is_large() {
+                if at >= ahead.end {
+                    ahead = self.look_ahead(bytes, at);
+                }
+                self.guess = ahead.guess(bytes[at]);
+            }
             let link = &self.clients.links[id as usize];
             if link.state == State::Closing {
                 return bytes.len();
@@ -344,6 +354,23 @@ impl Broker {
             State::Closing => bytes.len(),
             _ => at,
         }
+    }
+
+    /// Fetches what the PUBLISH packets from `at` on will want of a large index.
+    fn look_ahead(&self, bytes: &[u8], mut at: usize) -> Ahead {
+        let (mut topics, mut count) = ([&[][..]; index::FETCH_MAX], 0);
+        while count < topics.len()
+            && let Ok(Split::Frame { body, len }) = codec::split_frame(&bytes[at..], 0)
+        {
+            if codec::is_publish(bytes[at]) {
+                topics[count] = codec::publish_topic(&bytes[at + body..at + len]);
+                count += 1;
+            }
+            at += len;
+        }
+        // One alone has nobody to wait with.
+        let guesses = if count > 1 { self.index.fetch(&topics[..count]) } else { [NONE; index::FETCH_MAX] };
+        Ahead { end: at, guesses, next: 0 }
     }
 
     /// Handles the first packet of `bytes`; says how long it was, 0 if it is not whole.
@@ -420,6 +447,27 @@ impl Broker {
             link.is_unheard = true;
             self.release_waiters(id);
         }
+    }
+}
+
+/// What a look ahead in the input found.
+#[derive(Default)]
+struct Ahead {
+    /// Packets behind this were not looked at.
+    end: usize,
+    /// For each PUBLISH in turn.
+    guesses: [FilterId; index::FETCH_MAX],
+    next: usize,
+}
+
+impl Ahead {
+    /// The guess for the packet that begins with `first_byte`, if it is a PUBLISH.
+    fn guess(&mut self, first_byte: u8) -> FilterId {
+        if !codec::is_publish(first_byte) {
+            return NONE;
+        }
+        self.next += 1;
+        self.guesses.get(self.next - 1).copied().unwrap_or(NONE)
     }
 }
 

@@ -111,7 +111,7 @@ impl Retained {
 
     /// The first message that `filter` matches behind topic `after` (from the beginning if nothing).
     /// Looks at no more topics than `budget`, which it lowers.
-    pub fn next_match(&self, filter: &str, after: Option<&str>, budget: &mut u32) -> Found<'_> {
+    pub fn next_match(&self, filter: &[u8], after: Option<&str>, budget: &mut u32) -> Found<'_> {
         let mut from: Vec<u8>;
         let mut bound = match after {
             None => Bound::Unbounded,
@@ -122,7 +122,7 @@ impl Retained {
                 return Found::Nothing;
             };
             *budget = budget.saturating_sub(1);
-            match step(filter.as_bytes(), entry.0.topic_bytes()) {
+            match step(filter, entry.0.topic_bytes()) {
                 Step::Match => return Found::Match(&entry.0),
                 Step::End => return Found::Nothing,
                 Step::Seek(_) if *budget == 0 => return Found::NotYet(entry.0.topic()),
@@ -231,7 +231,7 @@ mod tests {
         let (mut found, mut after): (Vec<String>, Option<String>) = (Vec::new(), None);
         loop {
             let mut budget = 3;
-            match retained.next_match(filter, after.as_deref(), &mut budget) {
+            match retained.next_match(filter.as_bytes(), after.as_deref(), &mut budget) {
                 Found::Nothing => return found,
                 Found::NotYet(topic) => after = Some(topic.to_string()),
                 Found::Match(message) => {
@@ -277,12 +277,12 @@ mod tests {
     #[test]
     fn the_search_goes_on_where_it_was_though_the_store_changes() {
         let mut retained = store(&["a/1", "a/2", "a/3"]);
-        let Found::Match(first) = retained.next_match("a/+", None, &mut 9) else { panic!() };
+        let Found::Match(first) = retained.next_match(b"a/+", None, &mut 9) else { panic!() };
         let first = first.topic().to_string();
         retained.remove("a/1");
         retained.remove("a/2");
         retained.insert(message("a/25", Millis::NEVER));
-        let Found::Match(next) = retained.next_match("a/+", Some(&first), &mut 9) else { panic!() };
+        let Found::Match(next) = retained.next_match(b"a/+", Some(&first), &mut 9) else { panic!() };
         assert_eq!(next.topic(), "a/25");
     }
 

@@ -22,7 +22,7 @@ pub use connect::{Connect, Will, connect_version};
 pub use disconnect::{Auth, Disconnect};
 pub use packet::*;
 pub use property::{Properties, PropertiesBuf, Property};
-pub use publish::{Publish, PublishHeader};
+pub use publish::{Publish, PublishHeader, is_publish, publish_topic};
 pub use reason::ReasonCode;
 pub use subscribe::{RetainHandling, SubAck, Subscribe, SubscribeOptions, Unsubscribe};
 pub use version::Version;

@@ -64,6 +64,19 @@ impl<'a> Publish<'a> {
     }
 }
 
+/// Whether a packet that begins with `first_byte` is a PUBLISH.
+#[inline]
+pub fn is_publish(first_byte: u8) -> bool {
+    first_byte >> 4 == Kind::Publish.first_byte() >> 4
+}
+
+/// The topic in the body of a PUBLISH, unchecked; empty if there is none.
+#[inline]
+pub fn publish_topic(body: &[u8]) -> &[u8] {
+    let Some((len, rest)) = body.split_first_chunk() else { return &[] };
+    rest.get(..usize::from(u16::from_be_bytes(*len))).unwrap_or_default()
+}
+
 /// Everything of an outgoing PUBLISH but its payload, for the message path.
 #[derive(Clone, Copy, Debug)]
 pub struct PublishHeader<'a> {
