@@ -11,6 +11,7 @@ mod departures;
 mod flow;
 mod keep_alive;
 mod limits;
+mod log_lines;
 mod malformed;
 mod ordering;
 mod ping_disconnect;
