@@ -7,6 +7,7 @@ mod script;
 
 mod connect;
 mod connect_format;
+mod counters;
 mod departures;
 mod flow;
 mod keep_alive;
