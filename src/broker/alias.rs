@@ -129,6 +129,7 @@ mod tests {
         assert_eq!(aliases.resolve(2), Ok("y".into()));
         assert_eq!(aliases.resolve(1), Err(AliasError::Unknown));
         assert_eq!(aliases.set(3, "z"), Err(AliasError::TooHigh));
-        assert_eq!(aliases.resolve(0), Err(AliasError::TooHigh));
+        assert_eq!(aliases.resolve(3), Err(AliasError::TooHigh));
+        assert_eq!((aliases.set(0, "z"), aliases.resolve(0)), (Err(AliasError::TooHigh), Err(AliasError::TooHigh)));
     }
 }

@@ -7,6 +7,21 @@ use crate::hello::{v5, v311};
 use crate::script;
 
 #[test]
+fn what_is_held_is_counted() {
+    let mut w = World::new();
+    let (p, s, away) = (w.client("p"), w.client("s"), w.join(v311("away").stored()));
+    w.subscribe(s, "a 0 b 0 $share/g/a 0");
+    w.subscribe(away, "a 0");
+    w.hang_up(away);
+    w.dial(v311("").version);
+    w.publish(p, "retain t/1 hello");
+    w.publish(p, "retain t/2 world!");
+    assert_eq!((w.broker.link_count(), w.broker.session_count(), w.broker.subscription_count()), (3, 3, 4));
+    assert_eq!((w.broker.retained_count(), w.broker.retained_bytes()), (2, "t/1hello".len() + "t/2world!".len()));
+    assert_eq!(w.broker.config(), &midge::config::Config::default());
+}
+
+#[test]
 fn every_byte_and_every_packet_is_counted_both_ways() {
     for hello in [v311, v5] {
         let mut w = World::new();
