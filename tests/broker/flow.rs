@@ -37,9 +37,7 @@ fn a_slow_subscriber_that_reads_loses_nothing_of_a_qos_0_flood() {
         burst(&mut w, p, 0, "t", 0..20_000, 100);
         w.turn();
         assert!(w.unread(p) > 0, "the publisher does not wait");
-        while w.unread(p) > 0 || !w.broker.output(w.link(s)).is_empty() {
-            w.advance(100);
-        }
+        w.advance_while_busy(100, p, s);
         assert_eq!(numbers(&mut w, s), (0..20_000).collect::<Vec<_>>());
         assert_eq!((w.broker.stats().messages_dropped, w.broker.stats().stalls), (0, 0));
         assert!(w.output_max(s) < 200_000, "{}", w.output_max(s));
@@ -360,9 +358,7 @@ fn live_messages_are_not_held_up_or_lost_by_a_large_retained_set() {
     w.tell(s, "SUBSCRIBE #1 # 0");
     burst(&mut w, p, 0, "live", 100_000..110_000, 50);
     w.turn();
-    while w.pending(s) || w.unread(p) > 0 {
-        w.advance(10);
-    }
+    w.advance_while_busy(10, p, s);
     let (live, retained): (Vec<u32>, Vec<u32>) = numbers(&mut w, s).into_iter().partition(|&number| number >= 100_000);
     assert_eq!(live, (100_000..110_000).collect::<Vec<_>>());
     assert_eq!(retained.len(), 5000);
