@@ -123,6 +123,8 @@ mod tests {
         assert_eq!(aliases.resolve(2, 2), Ok("y".into()));
         assert_eq!(aliases.resolve(1, 2), Err(AliasError::Unknown));
         assert_eq!(aliases.set(3, "z", 2), Err(AliasError::TooHigh));
+        assert_eq!(aliases.resolve(3, 2), Err(AliasError::TooHigh));
+        assert_eq!(aliases.set(0, "z", 2), Err(AliasError::TooHigh));
         assert_eq!(aliases.resolve(0, 2), Err(AliasError::TooHigh));
     }
 }

@@ -343,3 +343,34 @@ fn wishes(connect: &Connect) -> Wishes {
     }
     wishes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// The numbers are those of SplitMix64 from 1234567 on.
+    #[test]
+    fn made_up_ids_are_random_and_have_the_form_of_a_uuid() {
+        let mut broker = Broker::new(Config::default(), 0);
+        broker.random = 1_234_567;
+        let connect = Connect {
+            version: Version::V5,
+            bridge: false,
+            clean_start: true,
+            session_expiry_s: 0,
+            keep_alive_s: 0,
+            client_id: "",
+            will: None,
+            username: None,
+            password: None,
+            properties: codec::Properties::EMPTY,
+        };
+        let id = broker.assigned_client_id(&connect).unwrap();
+        assert_eq!(id.as_deref(), Some("auto-599ED017-FB08-FC85-2C73-F08458540FA5"));
+        assert_eq!(
+            (broker.next_random(), broker.next_random()),
+            (9_817_491_932_198_370_423, 4_593_380_528_125_082_431)
+        );
+    }
+}

@@ -534,3 +534,37 @@ fn high_messages(max: u32) -> usize {
 fn high_bytes(max: u32) -> u64 {
     if max == 0 { 2 << 20 } else { u64::from(max) / 2 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A queue of `count` messages that take `bytes` each.
+    fn queue(count: usize, bytes: usize) -> Delivery {
+        let payload = &vec![0; bytes - 1][..];
+        let (qos, expires_at) = (QoS::AtLeastOnce, Millis::NEVER);
+        let parts = MessageParts { qos, retain: false, expires_at, topic: "t", properties: &[], payload };
+        let message = Message::new(&parts, &mut Vec::new());
+        let mut delivery = Delivery::default();
+        for _ in 0..count {
+            delivery.push(Queued { message: message.clone(), via: Via::subscription(0), qos, retain: false });
+        }
+        delivery
+    }
+
+    #[test]
+    fn publishers_wait_from_half_the_limits_on_until_a_quarter_is_left() {
+        for (count, high, low) in [(25, false, true), (26, false, false), (50, false, false), (51, true, false)] {
+            let few_bytes = queue(count, 1);
+            assert_eq!((is_high(&few_bytes, 100, 1000), is_low(&few_bytes, 100, 1000)), (high, low), "{count}");
+            let few_messages = queue(count, 10);
+            assert_eq!((is_high(&few_messages, 1000, 1000), is_low(&few_messages, 1000, 1000)), (high, low), "{count}");
+        }
+    }
+
+    #[test]
+    fn without_limits_publishers_wait_as_by_default() {
+        assert_eq!((high_messages(0), high_bytes(0)), (high_messages(1000), high_bytes(4 << 20)));
+        assert_eq!((high_messages(0), high_bytes(0)), (500, 2_097_152));
+    }
+}

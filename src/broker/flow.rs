@@ -110,9 +110,7 @@ impl Clients {
     pub(super) fn pause(&mut self, publisher: LinkId, slow: LinkId, now: Millis) {
         let next = self.links[slow as usize].first_waiter();
         let link = &mut self.links[publisher as usize];
-        if link.is_paused() || link.state == State::Closing {
-            return;
-        }
+        debug_assert!(!link.is_paused() && link.state != State::Closing);
         link.paused = Paused::ForSubscriber(slow);
         link.next_waiter = next;
         let awaited = self.links[slow as usize].awaited_mut();

@@ -414,7 +414,12 @@ impl Index {
     }
 
     fn add_filter(&mut self, text: &str) -> FilterId {
-        let filter = Filter { text: Text::new(text.as_bytes()), subscribers: Subscribers::Nobody, first_share: NONE, node: NONE };
+        let filter = Filter {
+            text: Text::new(text.as_bytes()),
+            subscribers: Subscribers::Nobody,
+            first_share: NONE,
+            node: NONE,
+        };
         let id = self.filters.insert(filter) as FilterId;
         self.sys_filter_count += text.starts_with("$SYS/") as usize;
         if !has_wildcard(text) {
@@ -539,7 +544,8 @@ mod tests {
     fn matched(index: &Index, topic: &str) -> Vec<String> {
         let mut ids = Vec::new();
         index.matches_into(topic, NONE, &mut ids);
-        let mut texts: Vec<String> = ids.iter().map(|&id| String::from_utf8(index.filter_text(id).to_vec()).unwrap()).collect();
+        let mut texts: Vec<String> =
+            ids.iter().map(|&id| String::from_utf8(index.filter_text(id).to_vec()).unwrap()).collect();
         texts.sort();
         // A guess, right or wrong, changes nothing.
         let guess = index.fetch(&[topic.as_bytes()])[0];
@@ -612,6 +618,7 @@ mod tests {
         let (two, _) = index.subscribe(parse("$share/h/a/+"), subscriber(1));
         let (again, is_new) = index.subscribe(parse("$share/g/a/+"), subscriber(2));
         assert!(is_new && again == one && one != two && plain.filter == one.filter);
+        assert_eq!((index.share_count(), index.subscription_count()), (2, 4));
         let mut sizes = Vec::new();
         index.for_each_share(plain.filter, |_, share| sizes.push(share.members.len()));
         assert_eq!((index.subscribers(plain.filter).len(), sizes), (1, vec![1, 2]));
@@ -622,5 +629,24 @@ mod tests {
         assert_eq!(index.find(parse("$share/h/a/+")), None);
         index.unsubscribe(one, 2);
         assert_eq!((matched(&index, "a/b").len(), index.share_of.len(), index.filters.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_share_in_the_place_of_another_has_an_id_of_its_own() {
+        let mut index = Index::new(Seed::new(3));
+        let mut ids: Vec<ShareId> = Vec::new();
+        for _ in 0..5000 {
+            let (key, _) = index.subscribe(ShareFilter::parse("$share/g/a").unwrap(), subscriber(1));
+            let id = key.share_id().unwrap();
+            assert!(id >> 31 == 0 && index.share_mut(id).is_some() && index.subscriber(key, 1).is_some());
+            index.unsubscribe(key, 1);
+            assert!(index.share_mut(id).is_none() && index.subscriber(key, 1).is_none());
+            ids.push(id);
+        }
+        // Messages that wait under an old id find another share there only after two thousand came and went.
+        let mut last: Vec<ShareId> = ids[..2048].to_vec();
+        last.sort();
+        last.dedup();
+        assert_eq!((last.len(), ids[2048]), (2048, ids[0]));
     }
 }

@@ -229,4 +229,16 @@ mod tests {
             assert!(!message.is_of_publisher(0));
         }
     }
+
+    #[test]
+    fn the_scratch_space_of_a_large_message_is_given_back() {
+        let (qos, expires_at) = (QoS::AtMostOnce, Millis::NEVER);
+        for (len, is_kept) in [(60_000, true), (100_000, false)] {
+            let payload = &vec![0; len][..];
+            let parts = MessageParts { qos, retain: false, expires_at, topic: "t", properties: &[], payload };
+            let mut scratch = Vec::with_capacity(len + 100);
+            Message::new(&parts, &mut scratch);
+            assert_eq!(scratch.capacity() > 0, is_kept);
+        }
+    }
 }

@@ -275,6 +275,41 @@ mod tests {
     }
 
     #[test]
+    fn a_search_looks_at_no_more_topics_than_it_may() {
+        let retained = store(&["a", "b", "c", "d", "e/x", "f"]);
+        let mut budget = 3;
+        let Found::NotYet(topic) = retained.next_match(b"+/x", None, &mut budget) else { panic!() };
+        assert_eq!((topic, budget), ("c", 0));
+        budget = 3;
+        let Found::Match(message) = retained.next_match(b"+/x", Some("c"), &mut budget) else { panic!() };
+        assert_eq!((message.topic(), budget), ("e/x", 1));
+        // The last one it may look at may match.
+        budget = 2;
+        assert!(matches!(retained.next_match(b"+/x", Some("c"), &mut budget), Found::Match(..)) && budget == 0);
+    }
+
+    #[test]
+    fn a_search_skips_what_cannot_match() {
+        let mut topics: Vec<String> = (0..1000).map(|number| format!("b/{number}")).collect();
+        topics.extend(["a/x", "c/x", "$SYS/1", "$SYS/2"].map(String::from));
+        let retained = store(&topics.iter().map(String::as_str).collect::<Vec<_>>());
+        for (filter, after, found, looked_at) in [
+            ("+/x", Some("a/x"), Some("c/x"), 2),
+            ("c/+", None, Some("c/x"), 2),
+            ("b", None, None, 2),
+            ("a/x", Some("a/x"), None, 1),
+            ("#", None, Some("a/x"), 2),
+        ] {
+            let mut budget = 2000;
+            let topic = match retained.next_match(filter.as_bytes(), after, &mut budget) {
+                Found::Match(message) => Some(message.topic()),
+                _ => None,
+            };
+            assert_eq!((topic, 2000 - budget), (found, looked_at), "{filter}");
+        }
+    }
+
+    #[test]
     fn the_search_goes_on_where_it_was_though_the_store_changes() {
         let mut retained = store(&["a/1", "a/2", "a/3"]);
         let Found::Match(first) = retained.next_match(b"a/+", None, &mut 9) else { panic!() };

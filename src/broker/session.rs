@@ -369,7 +369,11 @@ impl Delivery {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hash::Seed;
+    use super::super::index::Index;
+    use super::super::message::MessageParts;
     use super::*;
+    use crate::topic::ShareFilter;
 
     fn inflight(packet_id: u16) -> Inflight {
         let via = Via::subscription(0);
@@ -409,6 +413,45 @@ mod tests {
         assert_eq!(delivery.next_packet_id(), None);
         delivery.complete(0);
         assert_eq!(delivery.next_packet_id(), Some(1));
+    }
+
+    fn queued() -> Queued {
+        let (qos, expires_at) = (QoS::AtMostOnce, Millis::NEVER);
+        let parts = MessageParts { qos, retain: false, expires_at, topic: "t", properties: &[], payload: b"x" };
+        let message = Message::new(&parts, &mut Vec::new());
+        Queued { message, via: Via::subscription(0), qos, retain: false }
+    }
+
+    #[test]
+    fn a_delivery_is_empty_without_messages_in_flight_queued_and_owed() {
+        assert!(Delivery::default().is_empty());
+        let mut in_flight = Delivery::default();
+        in_flight.begin(inflight(1));
+        let mut waiting = Delivery::default();
+        waiting.push(queued());
+        let subscription = ShareFilter { share_name: None, filter: "t" };
+        let (qos, no_local, retain_as_published) = (QoS::AtMostOnce, false, false);
+        let subscriber = Subscriber { session: 0, subscription_id: 0, qos, no_local, retain_as_published };
+        let (key, _) = Index::new(Seed::new(1)).subscribe(subscription, subscriber);
+        let mut owing = Delivery::default();
+        owing.cursors.push_back(Cursor { key, subscriber, after: None });
+        assert!(!in_flight.is_empty() && !waiting.is_empty() && !owing.is_empty());
+    }
+
+    #[test]
+    fn lists_that_are_empty_give_their_memory_back() {
+        for (capacity, is_kept) in [(64, true), (65, false)] {
+            let mut delivery = Delivery { queue: VecDeque::with_capacity(capacity), ..Delivery::default() };
+            delivery.push(queued());
+            delivery.push(queued());
+            assert!(delivery.pop().is_some() && delivery.queue.capacity() == capacity);
+            assert!(delivery.pop().is_some() && delivery.pop().is_none());
+            assert_eq!(delivery.queue.capacity() == capacity, is_kept);
+        }
+        let (inflight, queue) = (VecDeque::with_capacity(9), VecDeque::with_capacity(9));
+        let mut delivery = Delivery { inflight, queue, ..Delivery::default() };
+        delivery.shrink();
+        assert_eq!((delivery.inflight.capacity(), delivery.queue.capacity()), (0, 0));
     }
 
     #[test]

@@ -135,4 +135,35 @@ mod tests {
         }
         assert!(table.len() == 0 && table.slots.len() <= 64);
     }
+
+    #[test]
+    fn seven_of_eight_slots_are_used_and_most_memory_is_given_back() {
+        let mut table = Table::default();
+        let mut sizes = Vec::new();
+        for id in 0..225 {
+            table.insert(id, id);
+            sizes.push(table.slots.len());
+        }
+        for (count, size) in [(7, 8), (8, 16), (14, 16), (15, 32), (112, 128), (113, 256), (224, 256), (225, 512)] {
+            assert_eq!(sizes[count - 1], size, "{count}");
+        }
+        for (left, size) in [(64, 512), (63, 128), (16, 128), (15, 32), (0, 32)] {
+            (left..table.len() as u32).rev().for_each(|id| table.remove(id, id));
+            assert_eq!((table.len(), table.slots.len()), (left as usize, size));
+        }
+        // Up to 64 slots are not worth it.
+        (0..29).for_each(|id| table.insert(id, id));
+        (0..29).for_each(|id| table.remove(id, id));
+        assert_eq!((table.len(), table.slots.len()), (0, 64));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_removed() {
+        let mut table = Table::default();
+        table.remove(1, 1);
+        table.insert(1, 1);
+        table.remove(1, 2);
+        table.remove(2, 1);
+        assert_eq!((table.len(), table.find(1, |_| true)), (1, Some(1)));
+    }
 }

@@ -193,7 +193,11 @@ mod tests {
     #[test]
     fn a_packet_over_the_limit_is_refused_once_its_length_is_known() {
         assert_eq!(split_frame(&[0x30, 0x80], 100), Ok(Split::NeedMore));
-        assert_eq!(split_frame(&[0x30, 0x80, 0x01], 130).unwrap_err().reason, ReasonCode::PacketTooLarge);
+        let error = split_frame(&[0x30, 0x80, 0x01], 130).unwrap_err();
+        assert_eq!(
+            (error.reason, &*error.to_string()),
+            (ReasonCode::PacketTooLarge, "a packet is larger than the limit")
+        );
         assert_eq!(split_frame(&[0x30, 0x80, 0x01], 131), Ok(Split::NeedMore));
         assert_eq!(split_frame(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], 0), Ok(Split::NeedMore));
         assert_eq!(split_frame(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], PACKET_SIZE_MAX), Ok(Split::NeedMore));

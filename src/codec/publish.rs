@@ -198,6 +198,15 @@ mod tests {
     }
 
     #[test]
+    fn room_is_made_once_for_the_header_and_never_for_the_payload() {
+        let topic = &"t".repeat(1000)[..];
+        let header = PublishHeader { topic: topic.as_bytes(), payload_len: 1 << 20, ..header(QoS::AtLeastOnce) };
+        let mut out = Vec::new();
+        header.encode(Version::V5, &mut out);
+        assert!(out.len() == 1016 && out.capacity() < 1100);
+    }
+
+    #[test]
     fn lengths_hold_across_every_size_of_the_length_field() {
         for payload_len in [0, 100, 117, 118, 119, 120, 121, 122, 16_375, 16_376, 16_377, 16_378, 2_097_150, 2_097_151]
         {

@@ -361,6 +361,30 @@ fn v5_mqtt_3_2_2_13_a_retained_will_is_refused_with_0x9a_where_nothing_is_retain
 }
 
 #[test]
+fn a_will_that_could_not_be_published_is_refused_at_once() {
+    let mut w = World::with(|config| config.message_size_limit = 10);
+    for (will, answer) in [
+        ("t x*11", "CONNACK 95, closed"),
+        ("t x*10", "CONNACK 00"),
+        ("t x format=1", "CONNACK 00"),
+        ("t x format=0", "CONNACK 00"),
+    ] {
+        let c = w.connect(v5("c").will(will));
+        assert_eq!(w.heard(c), answer, "{will}");
+    }
+    // 3.1.1 has no code for it.
+    let c = w.connect(v311("c").will("t x*11"));
+    assert_eq!(w.heard(c), "closed");
+    // A payload that is said to be text and is not: format 1, topic "t", payload ff.
+    let c = w.dial(v5("").version);
+    w.send_packet(c, 0x10, "00 04 \"MQTT\" 05 06 00 00 00 00 01 \"c\" 02 01 01 00 01 \"t\" 00 01 ff");
+    assert_eq!(w.heard(c), "CONNACK 99, closed");
+    let c = w.dial(v5("").version);
+    w.send_packet(c, 0x10, "00 04 \"MQTT\" 05 06 00 00 00 00 01 \"c\" 02 01 00 00 01 \"t\" 00 01 ff");
+    assert_eq!(w.heard(c), "CONNACK 00");
+}
+
+#[test]
 fn v5_mqtt_4_12_0_1_authentication_methods_are_refused_with_0x8c() {
     // MQTT-4.12.0-4 (5.0)
     let mut w = World::new();

@@ -37,9 +37,7 @@ fn a_slow_subscriber_that_reads_loses_nothing_of_a_qos_0_flood() {
         burst(&mut w, p, 0, "t", 0..20_000, 100);
         w.turn();
         assert!(w.unread(p) > 0, "the publisher does not wait");
-        while w.unread(p) > 0 || !w.broker.output(w.link(s)).is_empty() {
-            w.advance(100);
-        }
+        w.advance_while_busy(100, p, s);
         assert_eq!(numbers(&mut w, s), (0..20_000).collect::<Vec<_>>());
         assert_eq!((w.broker.stats().messages_dropped, w.broker.stats().stalls), (0, 0));
         assert!(w.output_max(s) < 200_000, "{}", w.output_max(s));
@@ -232,8 +230,35 @@ fn acknowledgements_and_pings_of_a_waiting_publisher_are_heard() {
     assert!(w.broker.stats().pauses > 0);
     w.publish(other, "q1 back one");
     assert_eq!(w.heard(p), "PUBLISH q1 #1 back one");
+    let handled = w.broker.stats().packets_received;
     w.tell(p, "PINGREQ, PUBACK #1");
     assert_eq!(w.heard(p), "PINGRESP");
+    assert_eq!(w.broker.stats().packets_received, handled + 2);
+}
+
+/// What the broker holds for all of `clients`.
+fn held(w: &World, clients: &[Client]) -> usize {
+    clients.iter().map(|&client| w.broker.output(w.link(client)).len()).sum()
+}
+
+#[test]
+fn one_read_is_handled_in_one_turn_unless_it_makes_4_mib_of_output() {
+    for (subscribers, is_whole) in [(10, true), (300, false)] {
+        let mut w = World::new();
+        let p = w.client("p");
+        let all: Vec<Client> = (0..subscribers).map(|number| w.client(&format!("s{number}"))).collect();
+        all.iter().for_each(|&client| w.subscribe(client, "t 0"));
+        let payload = "x".repeat(95);
+        let bytes = script::encode(&vec![format!("PUBLISH t {payload}"); 500].join(", "), v311("").version);
+        let (link, now) = (w.link(p), w.now);
+        w.broker.receive(link, &bytes, now);
+        let (handled, held) = (w.broker.stats().publishes_received, held(&w, &all));
+        assert_eq!(handled == 500, is_whole, "{handled} of 500 messages");
+        // A message is 100 bytes, and goes to all 300.
+        assert!(is_whole || (4 << 20..(4 << 20) + 30_001).contains(&held), "{held}");
+        w.turn();
+        assert!(all.iter().all(|&client| w.heard_bytes(client).len() == 500));
+    }
 }
 
 #[test]
@@ -333,9 +358,7 @@ fn live_messages_are_not_held_up_or_lost_by_a_large_retained_set() {
     w.tell(s, "SUBSCRIBE #1 # 0");
     burst(&mut w, p, 0, "live", 100_000..110_000, 50);
     w.turn();
-    while w.pending(s) || w.unread(p) > 0 {
-        w.advance(10);
-    }
+    w.advance_while_busy(10, p, s);
     let (live, retained): (Vec<u32>, Vec<u32>) = numbers(&mut w, s).into_iter().partition(|&number| number >= 100_000);
     assert_eq!(live, (100_000..110_000).collect::<Vec<_>>());
     assert_eq!(retained.len(), 5000);

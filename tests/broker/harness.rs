@@ -302,6 +302,16 @@ impl World {
         self.advance(seconds * 1000);
     }
 
+    /// Lets time pass in steps of `ms` while the publisher has something for the broker, or the broker something for the subscriber.
+    pub fn advance_while_busy(&mut self, ms: u64, publisher: Client, subscriber: Client) {
+        let mut steps = 0;
+        while self.unread(publisher) > 0 || self.pending(subscriber) {
+            self.advance(ms);
+            steps += 1;
+            assert!(steps < 100_000, "what waits does not go on");
+        }
+    }
+
     /// What the server's loop does with what is ready, until nothing is left to do.
     pub fn turn(&mut self) {
         for end in &mut self.ends {

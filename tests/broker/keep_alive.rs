@@ -126,6 +126,25 @@ fn bytes_of_an_unfinished_packet_count_as_life() {
 }
 
 #[test]
+fn the_broker_says_when_it_must_be_woken_next() {
+    let mut w = World::new();
+    let after = |w: &World| w.broker.next_deadline().map(|deadline| deadline.0 - w.now.0);
+    assert_eq!(after(&w), None);
+    let stranger = w.dial(v311("").version);
+    assert_eq!(after(&w), Some(30_000));
+    let slow = w.join(v311("slow").keep_alive(10));
+    assert_eq!(after(&w), Some(15_000));
+    let fast = w.join(v311("fast").keep_alive(4));
+    assert_eq!(after(&w), Some(6_000));
+    w.advance_s(5);
+    assert_eq!(after(&w), Some(1_000));
+    for (client, left) in [(fast, Some(10_000)), (slow, Some(25_000)), (stranger, None)] {
+        w.hang_up(client);
+        assert_eq!(after(&w), left);
+    }
+}
+
+#[test]
 fn an_idle_broker_has_nothing_to_wake_up_for() {
     let mut w = World::new();
     let c = w.join(v311("c").stored());

@@ -265,6 +265,14 @@ fn v5_mqtt_3_1_2_24_an_alias_does_not_lift_a_packet_over_the_maximum() {
     }
     let frames = w.heard_bytes(s);
     assert!(frames.len() >= 40 && frames.iter().all(|frame| frame.len() <= 30));
+    // An alias takes 5 bytes at most: with the 6 of the header, 19 bytes leave room for it, and 20 do not.
+    for (len, is_used) in [(19, true), (20, false)] {
+        let mut w = World::new();
+        let (p, s) = (w.client("p"), w.join(v5("s").with("max-packet=30 alias-max=9")));
+        w.subscribe(s, "t 0");
+        (0..3).for_each(|_| w.publish(p, &format!("t {}", "y".repeat(len))));
+        assert_eq!(w.heard(s).contains("alias=1"), is_used, "{len}");
+    }
 }
 
 #[test]

@@ -7,10 +7,12 @@ mod script;
 
 mod connect;
 mod connect_format;
+mod counters;
 mod departures;
 mod flow;
 mod keep_alive;
 mod limits;
+mod log_lines;
 mod malformed;
 mod memory;
 mod ordering;

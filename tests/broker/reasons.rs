@@ -53,6 +53,28 @@ fn v5_mqtt_3_4_2_2_reason_strings_give_way_to_maximum_packet_size() {
     }
 }
 
+/// The least Maximum Packet Size with which the answer to `send` has a reason string, without the string.
+fn room(with: &str, send: impl Fn(&mut World, crate::harness::Client)) -> usize {
+    for maximum in 16..300usize {
+        let mut w = World::new();
+        let c = w.connect(v5("c").with(&format!("max-packet={maximum} {with}")));
+        send(&mut w, c);
+        if let Some((_, text)) = w.heard_in_full(c).split_once("reason='") {
+            return maximum - text.split_once('\'').unwrap().0.len();
+        }
+    }
+    panic!("no reason string at all");
+}
+
+#[test]
+fn reason_strings_are_sent_where_they_and_little_else_fit() {
+    assert_eq!(room("", |w, c| w.tell(c, "PUBLISH q1 #1 $SYS/x y")), 24);
+    assert_eq!(room("", |w, c| w.tell(c, "PUBREL #4")), 24);
+    assert_eq!(room("", |w, c| w.tell(c, &format!("SUBSCRIBE #5 {}x 0 b 0", "a/".repeat(201)))), 24 + 2);
+    assert_eq!(room("", |w, c| w.send_packet(c, 0x36, "")), 16);
+    assert_eq!(room("method=x", |_, _| ()), 16);
+}
+
 #[test]
 fn v5_mqtt_3_14_2_3_the_reason_string_of_disconnect_gives_way_to_maximum_packet_size() {
     let mut told = Vec::new();

@@ -150,6 +150,21 @@ fn what_a_leaving_member_was_sent_at_qos_1_or_only_waited_for_goes_to_another() 
 }
 
 #[test]
+fn what_a_leaving_member_leaves_goes_to_the_others_in_turn() {
+    let mut w = World::new();
+    let p = w.client("p");
+    let m0 = members(&mut w, &[1])[0];
+    (0..6).for_each(|number| w.publish(p, &format!("q1 t {number}")));
+    assert_eq!(w.heard(m0).matches("PUBLISH").count(), 6);
+    let others: Vec<Client> = (1..4).map(|number| w.join(v5(&format!("m{number}")))).collect();
+    others.iter().for_each(|&member| w.subscribe(member, "$share/g/t 1"));
+    w.hang_up(m0);
+    let heard: Vec<String> = others.iter().map(|&member| w.heard(member)).collect();
+    let of = |one, two| format!("PUBLISH q1 #1 t {one}, PUBLISH q1 #2 t {two}");
+    assert_eq!(heard, [of(0, 3), of(1, 4), of(2, 5)]);
+}
+
+#[test]
 fn what_a_member_that_will_not_come_back_had_waiting_goes_to_one_that_may() {
     let mut w = World::new();
     let p = w.client("p");

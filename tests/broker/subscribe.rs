@@ -38,6 +38,14 @@ fn v311_mqtt_3_9_3_2_a_failure_is_0x80() {
 }
 
 #[test]
+fn filters_have_up_to_201_levels() {
+    let mut w = World::new();
+    let c = w.client("c");
+    w.tell(c, &format!("SUBSCRIBE #1 {0}a 0 {0}a/a 0", "a/".repeat(200)));
+    assert_eq!(w.heard(c), "SUBACK #1 00 80");
+}
+
+#[test]
 fn v5_mqtt_3_9_3_2_a_failure_has_a_reason() {
     let too_deep = "a/".repeat(201);
     let mut w = World::new();

@@ -1,0 +1,86 @@
+//! What the log says of connections that begin and end: one line each, in Mosquitto's words, and the explanation behind.
+
+use crate::harness::{Client, World, log_count};
+use crate::hello::{v5, v31, v311};
+
+/// Client `c`, and how it ends; the line the log has then.
+fn ended(end: impl FnOnce(&mut World, Client), line: &str) {
+    let mut w = World::new();
+    let c = w.join(v5("c").keep_alive(10));
+    end(&mut w, c);
+    assert!(!w.is_open(c));
+    assert_eq!(log_count(&format!("INFO: Client c [192.0.2.7:40000] disconnected{line}")), 1, "{line}");
+    assert_eq!((log_count("isconnected"), log_count("Protocol error from")), (1, 0), "{line}");
+}
+
+#[test]
+fn the_log_has_one_line_for_each_end_and_says_why() {
+    ended(|w, c| w.tell(c, "DISCONNECT"), ".");
+    ended(|w, c| w.hang_up(c), ": connection closed by client.");
+    let fails = |w: &mut World, c: Client| {
+        w.breaks(c);
+        w.tell(c, "PINGREQ");
+    };
+    ended(fails, ": bad socket read/write. Connection reset by peer.");
+    let silence = ": exceeded timeout. Nothing came for one and a half times the keep alive.";
+    ended(|w, _| w.advance_s(16), silence);
+    ended(|w, c| w.send_hex(c, "00 00"), ": malformed packet. A packet has the reserved type 0.");
+    let second = ": protocol error. A second CONNECT came on one connection.";
+    ended(|w, c| w.send(c, &v5("c").bytes()), second);
+    let alias = ": topic alias invalid. Topic alias 11 is not between 1 and 10, the Topic Alias Maximum of CONNACK.";
+    ended(|w, c| w.tell(c, "PUBLISH t x alias=11"), alias);
+    let topic = ": protocol error. A PUBLISH has the topic 'a/+'; '+' and '#' are for filters.";
+    ended(|w, c| w.tell(c, "PUBLISH a/+ x"), topic);
+}
+
+#[test]
+fn a_client_that_is_not_let_in_is_named_by_its_address() {
+    let mut w = World::with(|config| config.clientid_prefixes = Some("house-".into()));
+    w.connect(v311("garden"));
+    let line = "INFO: Client 192.0.2.7:40000 [192.0.2.7:40000] disconnected: not authorised. \
+                The client id does not begin with 'house-' (clientid_prefixes).";
+    assert_eq!((log_count(line), log_count("connected")), (1, 1));
+}
+
+#[test]
+fn a_connection_that_never_said_who_it_is_is_a_protocol_error_of_an_address() {
+    let mut w = World::with(|config| config.connection_messages = false);
+    w.dial(v311("").version);
+    w.advance_s(31);
+    let line = "INFO: Protocol error from 192.0.2.7:40000: no complete CONNECT came within connect_timeout.";
+    assert_eq!((log_count(line), log_count("isconnected")), (1, 0));
+}
+
+#[test]
+fn without_connection_messages_comers_and_goers_are_not_logged() {
+    let mut w = World::with(|config| config.connection_messages = false);
+    let (one, two) = (w.client("one"), w.client("two"));
+    w.tell(one, "DISCONNECT");
+    w.hang_up(two);
+    assert_eq!(log_count(""), 0);
+}
+
+#[test]
+fn the_log_shows_version_clean_session_and_keep_alive_of_a_new_client() {
+    let mut w = World::new();
+    w.client("one");
+    w.join(v31("two").stored().keep_alive(60).username("me"));
+    w.join(v5("three").bridge());
+    assert_eq!(log_count("INFO: New client connected from 192.0.2.7:40000 as one (p4, c1, k0)."), 1);
+    assert_eq!(log_count("INFO: New client connected from 192.0.2.7:40001 as two (p3, c0, k60, u'me')."), 1);
+    assert_eq!(log_count("INFO: New client connected from 192.0.2.7:40002 as three (p5, c1, k0)."), 1);
+}
+
+#[test]
+fn what_a_peer_made_up_is_shown_without_control_characters_and_cut_after_60() {
+    for (name, shown) in [
+        ("a+\u{1b}b".to_string(), "a+b…".to_string()),
+        (format!("+{}", "x".repeat(59)), format!("+{}", "x".repeat(59))),
+        (format!("+{}", "x".repeat(60)), format!("+{}…", "x".repeat(59))),
+    ] {
+        let mut w = World::new();
+        let c = w.client("c");
+        w.tell(c, &format!("PUBLISH {name} x"));
+        assert_eq!(log_count(&format!("A PUBLISH has the topic '{shown}'; ")), 1, "{shown}");
+    }
+}
