@@ -170,7 +170,6 @@ impl Server {
                     self.transports.pop();
                 }
                 self.transports.shrink_to_fit();
-                (self.ready, self.links) = (Vec::new(), Vec::new());
                 self.scratch = new_scratch();
                 give_back_memory();
             }

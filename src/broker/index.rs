@@ -132,7 +132,8 @@ impl Subscribers {
 }
 
 struct Filter {
-    text: Text,
+    /// Most filters of a house are no longer than this.
+    text: Text<30>,
     subscribers: Subscribers,
     /// The first share of this filter, or NONE; they are chained.
     first_share: ShareId,
@@ -142,7 +143,7 @@ struct Filter {
 
 struct Node {
     parent: u32,
-    level: Text,
+    level: Text<22>,
     /// The child for `+`.
     plus: u32,
     /// The filter that ends with `#` below this node.

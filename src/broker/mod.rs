@@ -259,8 +259,9 @@ impl Broker {
         !self.clients.pool.is_empty()
     }
 
-    /// Gives up spare buffers that were not needed since the last time. When none is left, traffic is over for now, and
-    /// what it left behind goes, too: empty queues, and room for more links and subscriptions than there are.
+    /// Gives up spare buffers that were not needed since the last time. When none is left, traffic is probably over for now,
+    /// and what it left behind goes, too: empty queues, and room for more links and subscriptions than there are. Nothing
+    /// that is in use goes, whatever the traffic.
     pub fn trim(&mut self) {
         self.clients.pool.trim();
         if !self.clients.pool.is_empty() {

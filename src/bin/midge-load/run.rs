@@ -139,7 +139,7 @@ impl<'a> Run<'a> {
     fn connections(mut self, count: u32) -> io::Result<Report> {
         self.bring_up(self.everybody())?;
         self.settle_down()?;
-        self.bytes_each("bytes_per_connection", count);
+        self.bytes_each("bytes_per_connection", count)?;
         self.engine.start_all_feeds();
         self.measure()?;
         self.report.pings = Times::of(&self.engine.pings);
@@ -155,14 +155,34 @@ impl<'a> Run<'a> {
         self.engine.drive_for(SECOND_NS / 2)
     }
 
-    /// Notes what memory has grown by since the start, for each of `count`.
-    pub fn bytes_each(&mut self, name: &'static str, count: u32) {
+    /// Waits until the broker gave back what it only used on the way: until its memory has not changed for a while.
+    fn settle_memory(&mut self) -> io::Result<()> {
+        const STEADY_S: u32 = 6;
+        const WAIT_S: u32 = 16;
+        self.engine.watch.phase("waiting for its memory to settle");
+        let (mut steady_s, mut before) = (0, None);
+        for _ in 0..WAIT_S {
+            let now = self.engine.watch.memory().map(|memory| memory.anonymous_bytes);
+            steady_s = if now == before { steady_s + 1 } else { 0 };
+            before = now;
+            if steady_s >= STEADY_S || now.is_none() {
+                break;
+            }
+            self.engine.drive_for(SECOND_NS)?;
+        }
+        Ok(())
+    }
+
+    /// Notes what memory has grown by since the start, for each of `count`, once it has settled.
+    pub fn bytes_each(&mut self, name: &'static str, count: u32) -> io::Result<()> {
+        self.settle_memory()?;
         if let (Some(before), Some(now)) = (self.report.memory_before, self.engine.watch.memory())
             && count > 0
         {
             let grown = now.anonymous_bytes as f64 - before.anonymous_bytes as f64;
             self.report.extra.push((name, grown / f64::from(count)));
         }
+        Ok(())
     }
 
     /// Warm-up and measured span.

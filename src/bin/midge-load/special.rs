@@ -70,7 +70,7 @@ fn subscriptions(count: u32, start: Start) -> io::Result<Report> {
     let mut run = start(plan).map_err(io::Error::other)?;
     run.bring_up(run.everybody())?;
     run.settle_down()?;
-    run.bytes_each("bytes_per_subscription", each * SUBSCRIBERS);
+    run.bytes_each("bytes_per_subscription", each * SUBSCRIBERS)?;
     publish_all(&mut run, u64::from(each * SUBSCRIBERS), Engine::is_settled)?;
     run.finish()
 }
@@ -105,7 +105,7 @@ fn retained(count: u32, start: Start) -> io::Result<Report> {
     run.bring_up(publisher..publisher + 1)?;
     publish_all(&mut run, count.into(), is_acknowledged)?;
     run.settle_down()?;
-    run.bytes_each("bytes_per_retained_message", count);
+    run.bytes_each("bytes_per_retained_message", count)?;
     run.bring_up(reader..reader + 1)?;
     await_received(&mut run, reader, count.into())?;
     run.report.extra.push(("retained_received", run.engine.clients[reader as usize].received as f64));
@@ -137,7 +137,7 @@ fn queued(count: u32, start: Start) -> io::Result<Report> {
     run.report.memory_before = run.engine.watch.memory();
     publish_all(&mut run, count.into(), is_acknowledged)?;
     run.settle_down()?;
-    run.bytes_each("bytes_per_queued_message", count);
+    run.bytes_each("bytes_per_queued_message", count)?;
     run.engine.stop_feeds();
     run.bring_up(0..ABSENT)?;
     run.finish()
