@@ -32,7 +32,7 @@ const FIRST_LISTENER: usize = usize::MAX / 2;
 /// One read, and so what one link may bring in one turn.
 const READ_LEN: usize = 64 << 10;
 /// How often spare memory is looked through while there is any: once the traffic is over, twice.
-const TRIM_INTERVAL: Millis = Millis(5000);
+const TRIM_INTERVAL: Millis = Millis(2000);
 /// Connections accepted from one listener in one turn: a storm must not hold up those who are connected.
 const ACCEPTS_PER_TURN: usize = 64;
 const EVENTS_PER_TURN: usize = 256;
