@@ -132,8 +132,8 @@ impl Subscribers {
 }
 
 struct Filter {
-    /// Most filters of a house are no longer than this.
-    text: Text<30>,
+    /// Most filters of a house are no longer than this, and the whole entry takes 64 bytes.
+    text: Text<38>,
     subscribers: Subscribers,
     /// The first share of this filter, or NONE; they are chained.
     first_share: ShareId,

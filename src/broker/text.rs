@@ -35,8 +35,8 @@ mod tests {
         for len in 0..60 {
             let text: Vec<u8> = (0..len).map(|at| at as u8 + 1).collect();
             assert_eq!(Text::<22>::new(&text).as_bytes(), text);
-            assert_eq!(Text::<30>::new(&text).as_bytes(), text);
+            assert_eq!(Text::<38>::new(&text).as_bytes(), text);
         }
-        assert!(size_of::<Text<22>>() <= 24 && size_of::<Text<30>>() <= 32);
+        assert!(size_of::<Text<22>>() <= 24 && size_of::<Text<38>>() <= 40);
     }
 }
