@@ -41,6 +41,12 @@ impl Table {
         }
     }
 
+    /// What stands where a search for `hash` begins, of a table that is not empty: for fetching that place.
+    #[inline]
+    pub fn peek(&self, hash: u32) -> u32 {
+        self.slots[hash as usize & (self.slots.len() - 1)].id
+    }
+
     /// Adds an id whose key is not in the table.
     pub fn insert(&mut self, hash: u32, id: u32) {
         if (self.len + 1) * 8 > self.slots.len() * 7 {
