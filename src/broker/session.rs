@@ -21,6 +21,9 @@ pub struct Session {
     pub received: Received,
     /// Messages towards the client; nothing while there never was one.
     pub delivery: Option<Box<Delivery>>,
+    /// Where packet ids go on when there is a delivery again: one that was just used comes back as late as can be, because
+    /// clients take a number they saw a moment ago for a repeat.
+    next_packet_id: u16,
     pub will: Option<Box<Will>>,
     /// Without a link: when the session ends.
     pub expires_at: Millis,
@@ -37,6 +40,7 @@ impl Session {
             subscriptions: Vec::new(),
             received: Received::default(),
             delivery: None,
+            next_packet_id: 1,
             will: None,
             expires_at: Millis::NEVER,
             timer: TimerId::NONE,
@@ -58,7 +62,8 @@ impl Session {
     }
 
     pub fn delivery_mut(&mut self) -> &mut Delivery {
-        self.delivery.get_or_insert_default()
+        let next_packet_id = self.next_packet_id;
+        self.delivery.get_or_insert_with(|| Box::new(Delivery { next_packet_id, ..Delivery::default() }))
     }
 
     /// Losses have come to an end: says how many there were, of which the first was logged when it happened.
@@ -75,6 +80,7 @@ impl Session {
         self.subscriptions.shrink_to_fit();
         let Some(delivery) = self.delivery.as_deref_mut() else { return };
         if delivery.is_empty() && delivery.share_subscription_ids.is_empty() && delivery.dropped == 0 {
+            self.next_packet_id = delivery.next_packet_id;
             self.delivery = None;
         } else {
             delivery.shrink();

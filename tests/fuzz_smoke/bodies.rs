@@ -328,6 +328,9 @@ impl World {
                 self.broker.reap(link);
                 self.ends.iter_mut().filter(|end| end.link == Some(link)).for_each(|end| end.link = None);
             }
+            // Twice: the second time nothing was needed since the first.
+            self.broker.trim();
+            self.broker.trim();
             if !self.broker.has_work() {
                 return;
             }

@@ -110,6 +110,11 @@ impl World {
         self.resume();
         self.write();
         self.free();
+        if self.rng.chance(2) {
+            // As the server does when traffic seems to be over: the second time nothing was needed since the first.
+            self.node.broker.trim();
+            self.node.broker.trim();
+        }
         self.node.broker.check_invariants();
         if self.node.broker.stats().pauses == 0 {
             self.model.check_silence();
