@@ -169,7 +169,7 @@ impl Broker {
         }
         let sessions = self.clients.sessions.iter().map(|(_, session)| session);
         let mut losers: Vec<_> = sessions.filter(|session| session.dropped() > 0).collect();
-        losers.sort_unstable_by(|one, other| {
+        losers.sort_by(|one, other| {
             other.dropped().cmp(&one.dropped()).then_with(|| one.client_id.cmp(&other.client_id))
         });
         text.clear();
