@@ -160,12 +160,11 @@ impl Server {
         match self.trim_at {
             None if self.broker.has_spare_memory() => self.trim_at = Some(self.now + TRIM_INTERVAL),
             Some(at) if at <= self.now => {
-                self.broker.trim();
-                if self.broker.has_spare_memory() {
-                    self.trim_at = Some(self.now + TRIM_INTERVAL);
+                let is_quieter = self.broker.trim();
+                self.trim_at = self.broker.has_spare_memory().then(|| self.now + TRIM_INTERVAL);
+                if !is_quieter {
                     return;
                 }
-                self.trim_at = None;
                 while self.transports.last().is_some_and(Option::is_none) {
                     self.transports.pop();
                 }

@@ -17,12 +17,17 @@ use crate::config::Config;
 use crate::time::Millis;
 use crate::wheel::Wheel;
 
+/// The room of so many links that are gone, some kilobytes, is not looked after.
+const LINKS_FEW: usize = 32;
+
 pub struct Clients {
     pub config: Config,
     pub seed: Seed,
     pub links: Slab<Link>,
     pub sessions: Slab<Session>,
     session_by_client_id: Table,
+    /// The most links there were since memory was last given back.
+    links_high: usize,
     /// Sessions with a link.
     pub connected_count: usize,
     /// The most sessions there ever were.
@@ -50,6 +55,7 @@ impl Clients {
             links: Slab::new(),
             sessions: Slab::new(),
             session_by_client_id: Table::default(),
+            links_high: 0,
             connected_count: 0,
             sessions_max: 0,
             wheel: Wheel::default(),
@@ -66,6 +72,7 @@ impl Clients {
 
     pub fn open(&mut self, peer: Peer, allow_anonymous: bool, now: Millis) -> LinkId {
         let id = self.links.insert(Link::new(peer, allow_anonymous, now)) as LinkId;
+        self.links_high = self.links_high.max(self.links.len());
         self.stats.connections_accepted += 1;
         let deadline = now + Millis::from_secs(self.config.connect_timeout_s.into());
         self.links[id as usize].timer = self.wheel.arm(timers::round(deadline), timers::link(id));
@@ -84,11 +91,17 @@ impl Clients {
     pub fn shrink(&mut self) {
         self.sessions.iter_mut().for_each(|(_, session)| session.shrink());
         self.links.shrink_to_fit();
+        self.links_high = self.links.len();
         self.sessions.shrink_to_fit();
         self.wheel.shrink();
         self.dirty.shrink_to_fit();
         self.closing.shrink_to_fit();
         (self.layouts, self.hop_properties, self.scratch) = Default::default();
+    }
+
+    /// Most of the links there were since memory was last given back are gone.
+    pub fn has_shrunk(&self) -> bool {
+        self.links_high > 2 * self.links.len() + LINKS_FEW
     }
 
     /// Frees a link whose close is done.

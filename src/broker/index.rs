@@ -122,6 +122,9 @@ impl Subscribers {
             Subscribers::One(old) if old.session == session => *self = Subscribers::Nobody,
             Subscribers::Many(crowd) => {
                 crowd.0.retain(|old| old.session != session);
+                if crowd.0.capacity() > 4 * crowd.0.len() {
+                    crowd.0.shrink_to(2 * crowd.0.len());
+                }
                 if let [last] = crowd.0[..] {
                     *self = Subscribers::One(last);
                 }

@@ -254,23 +254,25 @@ impl Broker {
         self.clients.reap(id);
     }
 
-    /// Buffers are held for traffic to come.
+    /// Buffers are held for traffic to come, or room for links that are gone.
     pub fn has_spare_memory(&self) -> bool {
-        !self.clients.pool.is_empty()
+        !self.clients.pool.is_empty() || self.clients.has_shrunk()
     }
 
-    /// Gives up spare buffers that were not needed since the last time. When none is left, traffic is probably over for now,
-    /// and what it left behind goes, too: empty queues, and room for more links and subscriptions than there are. Nothing
-    /// that is in use goes, whatever the traffic.
-    pub fn trim(&mut self) {
-        self.clients.pool.trim();
-        if !self.clients.pool.is_empty() {
-            return;
+    /// Gives up spare buffers that were not needed since the last time. When those were most of them, or most links are gone,
+    /// it has become quieter, and what the traffic left behind goes, too: empty queues, and room for more links and
+    /// subscriptions than there are. Nothing that is in use goes, whatever the traffic.
+    /// Says whether it went so far.
+    pub fn trim(&mut self) -> bool {
+        let is_quieter = self.clients.pool.trim();
+        if !is_quieter && !self.clients.has_shrunk() {
+            return false;
         }
         self.clients.shrink();
         self.index.shrink();
         self.matches = Vec::new();
         self.resumed.shrink_to_fit();
+        true
     }
 
     /// Something is left to do in this turn: output to write, links to resume or to close.

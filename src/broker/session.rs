@@ -79,6 +79,11 @@ impl Session {
         self.received.shrink();
         self.subscriptions.shrink_to_fit();
         let Some(delivery) = self.delivery.as_deref_mut() else { return };
+        if delivery.is_empty() {
+            // Nothing waits under those of shares it has left.
+            let has = |share| self.subscriptions.iter().any(|key| key.share_id() == Some(share));
+            delivery.share_subscription_ids.retain(|&(share, _)| has(share));
+        }
         if delivery.is_empty() && delivery.share_subscription_ids.is_empty() && delivery.dropped == 0 {
             self.next_packet_id = delivery.next_packet_id;
             self.delivery = None;

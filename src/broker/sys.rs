@@ -1,6 +1,7 @@
 //! The broker's own topics below `$SYS/broker`: counters, gauges and averages under Mosquitto's names and in its formats, each a
 //! retained message that is published when its value changed. Nobody who does not subscribe below `$SYS` pays for them:
-//! without such a subscription there is no timer and no value, and the first one brings all values up to date.
+//! without such a subscription there is no timer and no value, and the first one brings all values up to date. A stored
+//! session that subscribes there counts, as everywhere.
 //!
 //! Invariant: the timer is armed, and the values are retained, exactly while values are kept up to date.
 
@@ -61,7 +62,7 @@ const NUMBERS: [Row<Broker>; 23] = [
     // Not Mosquitto's.
     ("publish/messages/expired", |broker| broker.stats().messages_expired),
     ("connections/socket/count", |broker| broker.stats().connections_accepted),
-    ("clients/stalled", |broker| broker.stats().stalls),
+    ("publish/stalls", |broker| broker.stats().stalls),
     ("publish/pauses", |broker| broker.stats().pauses),
     // The last, which counts all the others and itself.
     ("retained messages/count", |broker| {
@@ -160,11 +161,12 @@ impl Broker {
         }
     }
 
-    /// Who lost messages to full queues, most first. Sessions are looked through only if anything was lost since.
+    /// Who lost messages to full queues, most first. Sessions are looked through only if any of them has.
     fn publish_losers(&mut self, text: &mut String, now: Millis) {
         let counter = LOADS.iter().position(|(name, _)| *name == "publish/dropped");
         let before = counter.map_or(0, |at| self.sys.loads[at].counter);
-        if before == self.clients.stats.messages_dropped && self.retained.find(LOSERS).is_some() {
+        let is_empty = self.retained.find(LOSERS).is_some_and(|message| message.payload() == b"0");
+        if before == self.clients.stats.messages_dropped && is_empty {
             return;
         }
         let sessions = self.clients.sessions.iter().map(|(_, session)| session);

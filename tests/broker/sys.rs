@@ -134,6 +134,13 @@ fn losses_are_counted_with_the_names_of_those_who_lost() {
     let then = values(&mut w, c);
     assert_eq!(then["publish/messages/dropped"], "6");
     assert_eq!(then["publish/messages/dropped/clients"], "4 a b\n2 ä\\n#");
+    // A session that ends is no loser any more, though nobody loses anything.
+    w.join(v311("a b"));
+    w.advance_s(10);
+    assert_eq!(values(&mut w, c)["publish/messages/dropped/clients"], "2 ä\\n#");
+    w.join(v311("ä\n#"));
+    w.advance_s(10);
+    assert_eq!(values(&mut w, c)["publish/messages/dropped/clients"], "0");
 }
 
 #[test]
