@@ -13,7 +13,7 @@ use super::link::{Link, LinkId};
 use super::message::{Content, Message, MessageParts};
 use super::session::{Delivery, Inflight, Queued, Via};
 use super::{Broker, NONE};
-use crate::codec::{Ack, Packet, Properties, Property, PublishHeader, QoS, ReasonCode};
+use crate::codec::{Ack, Packet, Properties, PropertiesBuf, Property, PublishHeader, QoS, ReasonCode};
 use crate::config::QueuePolicy;
 use crate::time::Millis;
 
@@ -161,7 +161,7 @@ impl Clients {
                 continue;
             }
             // Rare: the identifiers become part of a message of the client's own.
-            let mut properties = crate::codec::PropertiesBuf::default();
+            let mut properties = PropertiesBuf::default();
             ids.iter().for_each(|&id| properties.push(Property::SubscriptionIdentifier(id)));
             let properties = [properties.as_properties().as_bytes(), route.parts.properties].concat();
             merged.subscription_id = 0;
@@ -408,15 +408,7 @@ impl Clients {
         };
         let mut is_plain = true;
         if link.version.has_properties() {
-            hop_properties.clear();
-            if content.expires_at != Millis::NEVER {
-                // [MQTT-3.3.2-6] (5.0)
-                let left_ms = (content.expires_at - now).0;
-                hop_properties.push(Property::MessageExpiryInterval(left_ms.div_ceil(1000) as u32));
-            }
-            if outgoing.subscription_id != 0 {
-                hop_properties.push(Property::SubscriptionIdentifier(outgoing.subscription_id));
-            }
+            outgoing.hop_into(hop_properties, now);
             is_plain = hop_properties.as_properties().is_empty();
             let hop = hop_properties.as_properties().as_bytes();
             let len = PublishHeader { hop_properties: hop, ..header }.packet_len(link.version);
@@ -469,6 +461,22 @@ impl Clients {
         *turn_bytes += link.output.own_len() - before;
         self.mark_dirty(id);
         true
+    }
+}
+
+impl Outgoing<'_> {
+    /// The properties that are this hop's, but for the alias.
+    #[inline]
+    fn hop_into(&self, properties: &mut PropertiesBuf, now: Millis) {
+        properties.clear();
+        if self.content.expires_at != Millis::NEVER {
+            // [MQTT-3.3.2-6] (5.0)
+            let left_ms = (self.content.expires_at - now).0;
+            properties.push(Property::MessageExpiryInterval(left_ms.div_ceil(1000) as u32));
+        }
+        if self.subscription_id != 0 {
+            properties.push(Property::SubscriptionIdentifier(self.subscription_id));
+        }
     }
 }
 
