@@ -2,7 +2,7 @@
 //! bytes between them and the core, which owns everything else.
 //!
 //! A turn: wait; note what is ready; accept, within a budget; read each ready socket once; let paused links go on; write each
-//! link with output once; let the core's timers fire, and write what they said; free closed links. Sockets are registered once, edge-triggered, for
+//! link with output once, or earlier if much gathers; let the core's timers fire, and write what they said; free closed links. Sockets are registered once, edge-triggered, for
 //! both directions: what is not read or written to the end is remembered here. With nothing left to do the next turn
 //! waits for the core's next deadline, or for ever.
 //!
@@ -33,6 +33,9 @@ const FIRST_LISTENER: usize = usize::MAX / 2;
 const READ_LEN: usize = 64 << 10;
 /// How often spare memory is looked through while there is any: once the traffic is over, twice.
 const TRIM_INTERVAL: Millis = Millis(2000);
+/// Output that gathers before it is written, though there is more to read: a write of so much costs no more per byte than
+/// a larger one.
+const GATHERED_MAX: usize = 64 << 10;
 /// Connections accepted from one listener in one turn: a storm must not hold up those who are connected.
 const ACCEPTS_PER_TURN: usize = 64;
 const EVENTS_PER_TURN: usize = 256;
@@ -313,6 +316,10 @@ impl Server {
             // A link that must wait keeps its readiness until it is resumed.
             if self.broker.wants_input(id) && self.read(id) {
                 self.queue_read(id);
+            }
+            // Many publishers of one subscriber would otherwise fill its output before it is offered anything.
+            if self.broker.gathered() >= GATHERED_MAX {
+                self.write_dirty();
             }
         }
         self.links = ready;

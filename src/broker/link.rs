@@ -122,8 +122,9 @@ pub struct Link {
 }
 
 impl Link {
-    /// Past this, PUBLISH packets wait in the session's queue as shared messages instead of encoded bytes.
-    pub const OUTPUT_HIGH: usize = 64 << 10;
+    /// Past this, PUBLISH packets wait in the session's queue as shared messages instead of encoded bytes: what the server
+    /// lets gather before it writes, and what one more read may add.
+    pub const OUTPUT_HIGH: usize = 128 << 10;
     /// Past this, shared payloads not counted, the client must read its answers before it is listened to again: what one read
     /// of small packets can cause.
     pub const OUTPUT_MAX: usize = 256 << 10;

@@ -230,6 +230,11 @@ impl Broker {
         }
     }
 
+    /// Bytes put into outputs since `take_dirty`.
+    pub fn gathered(&self) -> usize {
+        self.clients.turn_bytes
+    }
+
     /// Moves the links with unwritten output, each once, into `dirty`.
     pub fn take_dirty(&mut self, dirty: &mut Vec<LinkId>) {
         let Clients { links, dirty: own, .. } = &mut self.clients;

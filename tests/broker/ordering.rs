@@ -210,7 +210,7 @@ fn v311_mqtt_4_6_0_6_qos_0_does_not_overtake_qos_0_that_waits_behind_a_full_wind
         let (p, s) = (w.client("p"), w.join(hello("s")));
         w.subscribe(s, "t 1");
         w.takes(s, 0);
-        w.publish(p, "t x*70000");
+        w.publish(p, "t x*140000");
         (0..25).for_each(|number| w.publish(p, &format!("q1 t one-{number}")));
         w.publish(p, "t old");
         w.takes(s, usize::MAX);

@@ -176,7 +176,7 @@ fn v5_mqtt_3_10_1_1_header_flags_other_than_0010_are_malformed() {
 fn an_unsubscribe_ends_the_retained_messages_still_owed() {
     let mut w = World::new();
     let (p, s) = (w.client("p"), w.join(v311("s")));
-    (0..100).for_each(|number| w.publish(p, &format!("retain r/{number:03} x*2000")));
+    (0..100).for_each(|number| w.publish(p, &format!("retain r/{number:03} x*4000")));
     w.takes(s, 0);
     w.tell(s, "SUBSCRIBE #1 r/# 0, UNSUBSCRIBE #2 r/#");
     w.takes(s, usize::MAX);
