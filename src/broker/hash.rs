@@ -1,5 +1,6 @@
 //! Hashing for the tables of the core. Keyed with a seed from the shell, all of whose keys are secret, so that nobody who
-//! chooses client ids or topics can choose collisions. foldhash: a topic costs a tenth of what SipHash takes, on 32 bits, too.
+//! chooses client ids or topics can choose collisions. foldhash: a topic of 25 bytes costs some dozens of instructions where
+//! SipHash took 300, and it has a way of its own for processors without 64-bit multiplication.
 
 use std::hash::Hasher;
 

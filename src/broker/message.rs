@@ -127,11 +127,6 @@ impl Message {
         &self.0[at..at + self.topic_len()]
     }
 
-    pub fn properties(&self) -> &[u8] {
-        let at = self.topic_at() + self.topic_len();
-        &self.0[at..at + self.properties_len()]
-    }
-
     pub fn payload(&self) -> &[u8] {
         &self.0[self.payload_at()..]
     }
@@ -187,13 +182,14 @@ impl Message {
     }
 
     pub fn parts(&self) -> MessageParts<'_> {
+        let content = self.content();
         MessageParts {
             qos: self.qos(),
             retain: self.retain(),
-            expires_at: self.expires_at(),
+            expires_at: content.expires_at,
             topic: self.topic(),
-            properties: self.properties(),
-            payload: self.payload(),
+            properties: content.properties,
+            payload: content.payload,
         }
     }
 }

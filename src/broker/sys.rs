@@ -23,6 +23,8 @@ pub struct Sys {
     pub timer: TimerId,
     updated_at: Millis,
     loads: [Load; LOADS.len()],
+    /// Losses counted when those who lost messages were last looked for.
+    dropped: u64,
     /// Reused for each value.
     text: String,
 }
@@ -163,10 +165,9 @@ impl Broker {
 
     /// Who lost messages to full queues, most first. Sessions are looked through only if any of them has.
     fn publish_losers(&mut self, text: &mut String, now: Millis) {
-        let counter = LOADS.iter().position(|(name, _)| *name == "publish/dropped");
-        let before = counter.map_or(0, |at| self.sys.loads[at].counter);
+        let before = std::mem::replace(&mut self.sys.dropped, self.clients.stats.messages_dropped);
         let is_empty = self.retained.find(LOSERS).is_some_and(|message| message.payload() == b"0");
-        if before == self.clients.stats.messages_dropped && is_empty {
+        if before == self.sys.dropped && is_empty {
             return;
         }
         let sessions = self.clients.sessions.iter().map(|(_, session)| session);
@@ -218,11 +219,11 @@ impl Broker {
 /// e to the power of `-x`, for `x` from 0 on. The system's function would bring a library of its own into memory, and here a
 /// millionth is exact enough: the power series on a short way, squared back to the whole one.
 fn decay(x: f64) -> f64 {
-    let short = x / 1024.0;
-    let mut power = 1.0 - short * (1.0 - short / 2.0 * (1.0 - short / 3.0 * (1.0 - short / 4.0)));
     if x > 700.0 {
         return 0.0;
     }
+    let short = x / 1024.0;
+    let mut power = 1.0 - short * (1.0 - short / 2.0 * (1.0 - short / 3.0 * (1.0 - short / 4.0)));
     for _ in 0..10 {
         power *= power;
     }

@@ -15,6 +15,22 @@ pub struct Client {
     input: Vec<u8>,
 }
 
+/// The CONNECT of a clean session.
+pub fn hello<'a>(version: Version, client_id: &'a str, will: Option<Will<'a>>) -> Connect<'a> {
+    Connect {
+        version,
+        bridge: false,
+        clean_start: true,
+        session_expiry_s: 0,
+        keep_alive_s: 60,
+        client_id,
+        will,
+        username: None,
+        password: None,
+        properties: Properties::EMPTY,
+    }
+}
+
 impl Client {
     /// Connects and waits for CONNACK 0; with a will on `gone/<id>` if asked.
     pub fn connect(port: u16, version: Version, client_id: &str, has_will: bool) -> Client {
@@ -31,18 +47,7 @@ impl Client {
             payload: b"gone",
             properties: Properties::EMPTY,
         };
-        client.send(&Packet::Connect(Connect {
-            version,
-            bridge: false,
-            clean_start: true,
-            session_expiry_s: 0,
-            keep_alive_s: 60,
-            client_id,
-            will: has_will.then_some(will),
-            username: None,
-            password: None,
-            properties: Properties::EMPTY,
-        }));
+        client.send(&Packet::Connect(hello(version, client_id, has_will.then_some(will))));
         let connack = client.next(|packet| format!("{packet:?}")).expect("no CONNACK");
         assert!(connack.contains("reason: Success"), "{connack}");
         client

@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use midge::codec::{self, Connect, Direction, Packet, Properties, Publish, QoS, Split, Subscribe, Version, Will};
+use midge::codec::{self, Direction, Packet, Properties, Publish, QoS, Split, Subscribe, Version, Will};
 
-use crate::client::Client;
+use crate::client::{Client, hello};
 use crate::program::{Midge, port};
 
 /// Far beyond what anything here takes.
@@ -78,19 +78,7 @@ fn encoded(version: Version, packet: &Packet) -> Vec<u8> {
 fn connect(version: Version, client_id: &str, has_will: bool) -> Vec<u8> {
     let (qos, retain, properties) = (QoS::AtMostOnce, false, Properties::EMPTY);
     let will = Will { qos, retain, topic: "gone", payload: client_id.as_bytes(), properties };
-    let connect = Connect {
-        version,
-        bridge: false,
-        clean_start: true,
-        session_expiry_s: 0,
-        keep_alive_s: 60,
-        client_id,
-        will: has_will.then_some(will),
-        username: None,
-        password: None,
-        properties,
-    };
-    encoded(version, &Packet::Connect(connect))
+    encoded(version, &Packet::Connect(hello(version, client_id, has_will.then_some(will))))
 }
 
 fn publish(version: Version, topic: &str, payload: &[u8], qos: QoS, packet_id: u16) -> Vec<u8> {
