@@ -23,7 +23,7 @@ use crate::broker::{Broker, HangUp, LinkId, Peer};
 use crate::buffer::OutBuf;
 use crate::net::{Accept, Left, Listener, Refusal, Transport};
 use crate::options::Settings;
-use crate::os::{Reserve, Signal, Signals, give_back_memory, raise_descriptor_limit};
+use crate::os::{Reserve, Signal, Signals, give_back_memory, give_back_pages, raise_descriptor_limit};
 use crate::time::Millis;
 
 const SIGNALS: Token = Token(usize::MAX - 1);
@@ -31,6 +31,9 @@ const FIRST_LISTENER: usize = usize::MAX / 2;
 
 /// One read, and so what one link may bring in one turn.
 const READ_LEN: usize = 64 << 10;
+/// The buffer all sockets are read into is twice as large as one read, so that allocators map it by itself: its pages cost
+/// nothing until they are touched.
+const SCRATCH_LEN: usize = 2 * READ_LEN;
 /// How often spare memory is looked through while there is any: once the traffic is over, twice.
 const TRIM_INTERVAL: Millis = Millis(2000);
 /// Output that gathers before it is written, though there is more to read: a write of so much costs no more per byte than
@@ -103,7 +106,7 @@ pub fn run(settings: Settings, listeners: Vec<Listener>) -> io::Result<()> {
         transports: Vec::new(),
         ready: Vec::new(),
         links: Vec::new(),
-        scratch: new_scratch(),
+        scratch: vec![0; SCRATCH_LEN],
         trim_at: None,
         crowded_turns: 0,
         reserve: Reserve::new(),
@@ -172,7 +175,9 @@ impl Server {
                     self.transports.pop();
                 }
                 self.transports.shrink_to_fit();
-                self.scratch = new_scratch();
+                self.ready.shrink_to_fit();
+                self.links.shrink_to_fit();
+                give_back_pages(&mut self.scratch);
                 give_back_memory();
             }
             _ => {}
@@ -422,10 +427,4 @@ impl Server {
         self.write_dirty();
         self.free_closed();
     }
-}
-
-/// The buffer all sockets are read into. Twice as large as one read, so that allocators map it by itself: its pages cost
-/// nothing until they are touched, and go back when it is let go.
-fn new_scratch() -> Vec<u8> {
-    vec![0; 2 * READ_LEN]
 }

@@ -7,6 +7,7 @@ use super::NONE;
 use super::deliver::Layouts;
 use super::hash::Seed;
 use super::link::{Link, LinkId, Paused, Peer, State};
+use super::peak::Peak;
 use super::session::Session;
 use super::stats::Stats;
 use super::table::Table;
@@ -19,6 +20,8 @@ use crate::wheel::Wheel;
 
 /// The room of so many links that are gone, some kilobytes, is not looked after.
 const LINKS_FEW: usize = 32;
+/// Nor are so many bytes that waited for sessions that ended.
+const ABANDONED_BYTES_FEW: u64 = 16 << 10;
 
 pub struct Clients {
     pub config: Config,
@@ -26,8 +29,9 @@ pub struct Clients {
     pub links: Slab<Link>,
     pub sessions: Slab<Session>,
     session_by_client_id: Table,
-    /// The most links there were since memory was last given back.
-    links_high: usize,
+    links_peak: Peak,
+    /// Bytes that waited for sessions that ended since memory was last given back.
+    abandoned_bytes: u64,
     /// Sessions with a link.
     pub connected_count: usize,
     /// The most sessions there ever were.
@@ -55,7 +59,8 @@ impl Clients {
             links: Slab::new(),
             sessions: Slab::new(),
             session_by_client_id: Table::default(),
-            links_high: 0,
+            links_peak: Peak::default(),
+            abandoned_bytes: 0,
             connected_count: 0,
             sessions_max: 0,
             wheel: Wheel::default(),
@@ -72,7 +77,7 @@ impl Clients {
 
     pub fn open(&mut self, peer: Peer, allow_anonymous: bool, now: Millis) -> LinkId {
         let id = self.links.insert(Link::new(peer, allow_anonymous, now)) as LinkId;
-        self.links_high = self.links_high.max(self.links.len());
+        self.links_peak.note(self.links.len());
         self.stats.connections_accepted += 1;
         let deadline = now + Millis::from_secs(self.config.connect_timeout_s.into());
         self.links[id as usize].timer = self.wheel.arm(timers::round(deadline), timers::link(id));
@@ -91,17 +96,19 @@ impl Clients {
     pub fn shrink(&mut self) {
         self.sessions.iter_mut().for_each(|(_, session)| session.shrink());
         self.links.shrink_to_fit();
-        self.links_high = self.links.len();
+        self.links_peak.begin_anew(self.links.len());
+        self.abandoned_bytes = 0;
         self.sessions.shrink_to_fit();
+        self.session_by_client_id.shrink();
         self.wheel.shrink();
         self.dirty.shrink_to_fit();
         self.closing.shrink_to_fit();
         (self.layouts, self.hop_properties, self.scratch) = Default::default();
     }
 
-    /// Most of the links there were since memory was last given back are gone.
+    /// Most of the links there were since memory was last given back are gone, or much that waited for sessions.
     pub fn has_shrunk(&self) -> bool {
-        self.links_high > 2 * self.links.len() + LINKS_FEW
+        self.links_peak.is_past(self.links.len(), LINKS_FEW) || self.abandoned_bytes > ABANDONED_BYTES_FEW
     }
 
     /// Frees a link whose close is done.
@@ -163,6 +170,7 @@ impl Clients {
 
     pub fn remove_session(&mut self, id: u32) -> Session {
         let session = self.sessions.remove(id as usize);
+        self.abandoned_bytes += session.delivery.as_deref().map_or(0, |delivery| delivery.queue_bytes);
         self.session_by_client_id.remove(self.seed.hash(0, session.client_id.as_bytes()), id);
         session
     }

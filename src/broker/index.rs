@@ -8,6 +8,7 @@
 use slab::Slab;
 
 use super::hash::Seed;
+use super::peak::Peak;
 use super::table::Table;
 use super::text::Text;
 use crate::codec::QoS;
@@ -18,6 +19,9 @@ pub const LEVELS_MAX: usize = 201;
 
 /// Topics fetched at a time.
 pub const FETCH_MAX: usize = 16;
+
+/// The room of so many filters that are gone, some dozen kilobytes, is not looked after.
+const FILTERS_FEW: usize = 128;
 
 const NONE: u32 = u32::MAX;
 const ROOT: u32 = 0;
@@ -181,6 +185,7 @@ pub struct Index {
     plain_count: usize,
     /// Filters below `$SYS`.
     sys_filter_count: usize,
+    filters_peak: Peak,
 }
 
 impl Index {
@@ -199,6 +204,7 @@ impl Index {
             subscription_count: 0,
             plain_count: 0,
             sys_filter_count: 0,
+            filters_peak: Peak::default(),
         }
     }
 
@@ -357,6 +363,15 @@ impl Index {
         self.filters.shrink_to_fit();
         self.nodes.shrink_to_fit();
         self.shares.shrink_to_fit();
+        self.exact.shrink();
+        self.children.shrink();
+        self.share_of.shrink();
+        self.filters_peak.begin_anew(self.filters.len());
+    }
+
+    /// Most of the filters there were since room was last given back are gone.
+    pub fn has_shrunk(&self) -> bool {
+        self.filters_peak.is_past(self.filters.len(), FILTERS_FEW)
     }
 
     pub fn subscriber(&self, key: SubscriptionKey, session: u32) -> Option<&Subscriber> {
@@ -432,6 +447,7 @@ impl Index {
             node: NONE,
         };
         let id = self.filters.insert(filter) as FilterId;
+        self.filters_peak.note(self.filters.len());
         self.sys_filter_count += text.starts_with("$SYS/") as usize;
         if !has_wildcard(text) {
             self.exact.insert(self.seed.hash(NONE, text.as_bytes()), id);

@@ -29,6 +29,7 @@ mod index;
 mod link;
 mod message;
 mod owed;
+mod peak;
 mod publish;
 mod retained;
 mod session;
@@ -259,25 +260,31 @@ impl Broker {
         self.clients.reap(id);
     }
 
-    /// Buffers are held for traffic to come, or room for links that are gone.
+    /// Buffers are held for traffic to come, or room for what is gone.
     pub fn has_spare_memory(&self) -> bool {
-        !self.clients.pool.is_empty() || self.clients.has_shrunk()
+        !self.clients.pool.is_empty() || self.has_shrunk()
     }
 
-    /// Gives up spare buffers that were not needed since the last time. When those were most of them, or most links are gone,
-    /// it has become quieter, and what the traffic left behind goes, too: empty queues, and room for more links and
+    /// Gives up spare buffers that were not needed since the last time. When those were most of them, or most links or most
+    /// of something else are gone, it has become quieter, and what the traffic left behind goes, too: empty queues, and room for more links and
     /// subscriptions than there are. Nothing that is in use goes, whatever the traffic.
     /// Says whether it went so far.
     pub fn trim(&mut self) -> bool {
         let is_quieter = self.clients.pool.trim();
-        if !is_quieter && !self.clients.has_shrunk() {
+        if !is_quieter && !self.has_shrunk() {
             return false;
         }
         self.clients.shrink();
         self.index.shrink();
+        self.retained.shrink();
+        self.sys.shrink();
         self.matches = Vec::new();
         self.resumed.shrink_to_fit();
         true
+    }
+
+    fn has_shrunk(&self) -> bool {
+        self.clients.has_shrunk() || self.index.has_shrunk() || self.retained.has_shrunk()
     }
 
     /// Something is left to do in this turn: output to write, links to resume or to close.

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use super::message::Message;
+use super::peak::Peak;
 use crate::time::Millis;
 
 /// A retained message, compared by its topic alone.
@@ -47,7 +48,11 @@ pub struct Retained {
     /// Messages that expire, earliest first.
     expiring: BTreeSet<(Millis, Box<str>)>,
     bytes: usize,
+    bytes_peak: Peak,
 }
+
+/// So many bytes of messages that are gone are not looked after.
+const BYTES_FEW: usize = 16 << 10;
 
 /// What stands at a topic compared with a filter.
 enum Step {
@@ -63,6 +68,7 @@ impl Retained {
     pub fn insert(&mut self, message: Message) {
         self.remove(message.topic());
         self.bytes += message.content_len();
+        self.bytes_peak.note(self.bytes);
         if message.expires_at() != Millis::NEVER {
             self.expiring.insert((message.expires_at(), message.topic().into()));
         }
@@ -82,6 +88,21 @@ impl Retained {
     /// The message of a topic.
     pub fn find(&self, topic: &str) -> Option<&Message> {
         self.entries.get(topic.as_bytes()).map(|entry| &entry.0)
+    }
+
+    /// Gives back what sets keep though nothing is in them.
+    pub fn shrink(&mut self) {
+        if self.entries.is_empty() {
+            (self.entries, self.expiring) = Default::default();
+        } else if self.expiring.is_empty() {
+            self.expiring = BTreeSet::new();
+        }
+        self.bytes_peak.begin_anew(self.bytes);
+    }
+
+    /// Most of what there was since room was last given back is gone.
+    pub fn has_shrunk(&self) -> bool {
+        self.bytes_peak.is_past(self.bytes, BYTES_FEW)
     }
 
     pub fn len(&self) -> usize {

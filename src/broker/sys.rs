@@ -102,6 +102,13 @@ impl Load {
     }
 }
 
+impl Sys {
+    /// Gives back scratch space.
+    pub fn shrink(&mut self) {
+        self.text = String::new();
+    }
+}
+
 impl Broker {
     /// Somebody is about to subscribe below `$SYS`: the values must be there.
     pub(super) fn begin_sys(&mut self, now: Millis) {

@@ -86,6 +86,17 @@ impl Table {
         self.len
     }
 
+    /// Gives back the slots that are not needed for what is in the table; all of them if nothing is.
+    pub fn shrink(&mut self) {
+        let mut size = if self.len == 0 { 0 } else { 8 };
+        while self.len * 8 > size * 7 {
+            size *= 2;
+        }
+        if size < self.slots.len() {
+            self.resize(size);
+        }
+    }
+
     fn resize(&mut self, size: usize) {
         let old = std::mem::replace(&mut self.slots, vec![Slot { hash: 0, id: EMPTY }; size]);
         old.into_iter().filter(|slot| slot.id != EMPTY).for_each(|slot| self.place(slot));
@@ -161,6 +172,15 @@ mod tests {
         (0..29).for_each(|id| table.insert(id, id));
         (0..29).for_each(|id| table.remove(id, id));
         assert_eq!((table.len(), table.slots.len()), (0, 64));
+        // Unless somebody asks for it.
+        for (count, size) in [(0, 0), (1, 8), (7, 8), (8, 16), (29, 64)] {
+            (0..count).for_each(|id| table.insert(id, id));
+            table.shrink();
+            assert_eq!(table.slots.len(), size);
+            (0..count).for_each(|id| assert_eq!(table.find(id, |_| true), Some(id)));
+            (0..count).for_each(|id| table.remove(id, id));
+        }
+        assert_eq!((table.len(), table.find(1, |_| true)), (0, None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod reserve;
 mod signals;
 
 pub use limits::raise_descriptor_limit;
-pub use memory::give_back_memory;
+pub use memory::{give_back_memory, give_back_pages};
 pub use port_holder::{Holder, port_holder};
 pub use reserve::Reserve;
 pub use signals::{Signal, Signals};

@@ -1,5 +1,7 @@
-//! What the core allocates, counted: nothing for QoS 0 on its way to clients that keep up, and nothing for what a peer only
-//! claims to send.
+//! What the core allocates, counted: nothing for QoS 0 on its way to clients that keep up, nothing for what a peer only
+//! claims to send, and nothing that stays once all clients are gone.
+
+mod after_load;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -22,6 +24,12 @@ static ALLOCATOR: Counting = Counting;
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
     static BYTES: Cell<u64> = const { Cell::new(0) };
+    /// Allocations and bytes that are not freed yet.
+    static LIVE: Cell<(i64, i64)> = const { Cell::new((0, 0)) };
+}
+
+fn note_live(count: i64, bytes: i64) {
+    let _ = LIVE.try_with(|live| live.set((live.get().0 + count, live.get().1 + bytes)));
 }
 
 fn note(bytes: usize) {
@@ -33,15 +41,18 @@ fn note(bytes: usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
+        note_live(1, layout.size() as i64);
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        note_live(-1, -(layout.size() as i64));
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         note(new_size);
+        note_live(0, new_size as i64 - layout.size() as i64);
         unsafe { System.realloc(pointer, layout, new_size) }
     }
 }
