@@ -1,12 +1,15 @@
 //! What else the system is asked for besides sockets: signals, the descriptor limit, who holds a port, a
-//! descriptor in reserve, and memory given back. Knows nothing of MQTT. Together with `net` the only place with `unsafe`.
+//! descriptor in reserve, memory given back, and a file's lock. Knows nothing of MQTT. Together with `net` the only place with
+//! `unsafe`.
 
+mod file_lock;
 mod limits;
 mod memory;
 mod port_holder;
 mod reserve;
 mod signals;
 
+pub use file_lock::lock_file;
 pub use limits::raise_descriptor_limit;
 pub use memory::{give_back_memory, give_back_pages};
 pub use port_holder::{Holder, port_holder};
