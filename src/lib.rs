@@ -13,7 +13,8 @@
 //! net/         listener and transport (TCP, WebSocket): what turns sockets into MQTT bytes and back;
 //!              websocket/ is the codec of that protocol, pure
 //! os/          what else the system is asked for: signals, descriptor limit, who holds a port,
-//!              a descriptor in reserve, memory given back
+//!              a descriptor in reserve, memory given back, a file's lock
+//! journal/     the store's files: frames, generations, what to do at start; knows no MQTT
 //! time.rs      Millis since start: a value, never a clock
 //! wheel.rs     hashed timer wheel; knows neither connections nor MQTT
 //! buffer.rs    InBuf (unfinished input), OutBuf (append, advance, shared payloads), Pool
@@ -24,14 +25,15 @@
 //! ```
 //!
 //! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os`;
-//! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; leaves use `std` alone. `mio`,
-//! sockets and `libc` appear only in `server`, `net` and `os`; `unsafe` only in `net` and `os`. The load program has sockets
-//! of its own, and `unsafe` in its own `os.rs`.
+//! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; `journal -> os`; leaves use `std` alone. `mio` and
+//! sockets appear only in `server`, `net` and `os`, `libc` there and in `journal/disk.rs`, which alone touches files; `unsafe`
+//! only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its own `os.rs`.
 
 pub mod broker;
 pub mod buffer;
 pub mod codec;
 pub mod config;
+pub mod journal;
 pub mod logger;
 pub mod net;
 pub mod options;
