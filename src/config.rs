@@ -61,6 +61,10 @@ pub struct Config {
     pub max_topic_alias_broker: u16,
     /// Seconds between two updates of the topics below `$SYS`; 0 = there are none. 10 is Mosquitto's.
     pub sys_interval_s: u16,
+    /// Whether, and when, what must survive a restart is stored.
+    pub persistence: Persistence,
+    /// Bytes the process may allocate before it gives things up, in the order of `broker/memory.rs`; 0 = no limit.
+    pub memory_limit: u64,
     /// Log lines for connects and disconnects.
     pub connection_messages: bool,
 }
@@ -99,9 +103,25 @@ impl Default for Config {
             max_topic_alias: 10,
             max_topic_alias_broker: 10,
             sys_interval_s: 10,
+            persistence: Persistence::Off,
+            memory_limit: 0,
             connection_messages: true,
         }
     }
+}
+
+/// When changes are stored, and what is acknowledged before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Persistence {
+    /// Nothing is stored.
+    #[default]
+    Off,
+    /// What is acknowledged was written and synced before.
+    Always,
+    /// Changes are written and synced every so many seconds.
+    Interval(u16),
+    /// Changes are written in the turn they happen and never synced.
+    Never,
 }
 
 /// Which message gives way when a client's queue is full.

@@ -9,6 +9,7 @@
 //! options/     one table: every option once; flags and help are read from it
 //! logger.rs    log lines on standard error in Mosquitto's form
 //! config.rs    Config: every number with unit, default and the reason for it
+//! keeper.rs    the store's place in the loop: batches to the journal, and what waited for them
 //! server.rs    THE LOOP: the only file that reads the clock or calls poll; the order of a turn
 //! net/         listener and transport (TCP, WebSocket): what turns sockets into MQTT bytes and back;
 //!              websocket/ is the codec of that protocol, pure
@@ -25,7 +26,7 @@
 //! ```
 //!
 //! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os`;
-//! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; `journal -> os`; leaves use `std` alone. `mio` and
+//! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; `journal -> os`; `keeper -> journal, broker`; leaves use `std` alone. `mio` and
 //! sockets appear only in `server`, `net` and `os`, `libc` there and in `journal/disk.rs`, which alone touches files; `unsafe`
 //! only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its own `os.rs`.
 
@@ -34,6 +35,7 @@ pub mod buffer;
 pub mod codec;
 pub mod config;
 pub mod journal;
+pub mod keeper;
 pub mod logger;
 pub mod net;
 pub mod options;

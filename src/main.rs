@@ -7,7 +7,11 @@ use std::process::ExitCode;
 use log::{Level, error, info, log_enabled, warn};
 use midge::config::Protocol;
 use midge::options::{self, Parsed, Settings};
+use midge::os::Counting;
 use midge::{VERSION, logger, net, server};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Something the broker needs is not to be had, now or any more.
 const EXIT_FAILURE: u8 = 1;
@@ -57,7 +61,11 @@ fn run(settings: Settings) -> ExitCode {
              everybody in without login, add --allow-anonymous true."
         );
     }
-    match server::run(settings, listeners) {
+    let (broker, keeper) = match server::broker(&settings) {
+        Ok(both) => both,
+        Err(error) => return fail(&error.to_string(), EXIT_FAILURE),
+    };
+    match server::run(&settings, listeners, broker, keeper) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string(), EXIT_FAILURE),
     }

@@ -2,7 +2,8 @@
 //! bytes between them and the core, which owns everything else.
 //!
 //! A turn: wait; note what is ready; accept, within a budget; read each ready socket once; let paused links go on; write each
-//! link with output once, or earlier if much gathers; let the core's timers fire, and write what they said; free closed links. Sockets are registered once, edge-triggered, for
+//! link with output once, or earlier if much gathers; let the core's timers fire, and write what they said; hand what must be
+//! stored to the helper thread; free closed links. Sockets are registered once, edge-triggered, for
 //! both directions: what is not read or written to the end is remembered here. With nothing left to do the next turn
 //! waits for the core's next deadline, or for ever.
 //!
@@ -16,17 +17,25 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::VERSION;
 use crate::broker::{Broker, HangUp, LinkId, Peer};
 use crate::buffer::OutBuf;
+use crate::keeper::{Keeper, KeeperError};
 use crate::net::{Accept, Left, Listener, Refusal, Transport};
 use crate::options::Settings;
-use crate::os::{Reserve, Signal, Signals, give_back_memory, give_back_pages, raise_descriptor_limit};
+use crate::os::{
+    Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, memory_of_machine, raise_descriptor_limit,
+};
 use crate::time::Millis;
 
+/// By default the broker takes no more than this part of the machine's memory: a gateway has other things to do.
+const MEMORY_SHARE: u64 = 8;
+
 const SIGNALS: Token = Token(usize::MAX - 1);
+/// The helper thread of the store is done with something.
+const STORE: Token = Token(usize::MAX - 2);
 const FIRST_LISTENER: usize = usize::MAX / 2;
 
 /// One read, and so what one link may bring in one turn.
@@ -59,9 +68,12 @@ struct Door {
 
 struct Server {
     poll: Poll,
+    /// When it was `started_at`.
     started: Instant,
+    started_at: Millis,
     now: Millis,
     broker: Broker,
+    keeper: Option<Keeper>,
     doors: Vec<Door>,
     /// By link id.
     transports: Vec<Option<Transport>>,
@@ -78,11 +90,32 @@ struct Server {
     refusal_logged_at: Option<Millis>,
 }
 
+/// A broker that holds what is stored, if anything is, and what keeps it stored. Writes nothing.
+///
+/// # Errors
+/// When the store cannot be read, or is not to be touched.
+pub fn broker(settings: &Settings) -> Result<(Broker, Option<(Keeper, Millis)>), KeeperError> {
+    let random = || RandomState::new().build_hasher().finish();
+    let mut core = settings.core.clone();
+    core.memory_limit =
+        settings.memory_limit.unwrap_or_else(|| memory_of_machine().map_or(0, |bytes| bytes / MEMORY_SHARE));
+    let mut broker = Broker::new(core, random());
+    let Some(path) = &settings.store else { return Ok((broker, None)) };
+    let (keeper, now) = Keeper::open(path, &mut broker, random())?;
+    broker.set_started(now);
+    Ok((broker, Some((keeper, now))))
+}
+
 /// Serves until a signal ends it.
 ///
 /// # Errors
 /// When the system has no poll, no signal descriptor, or poll itself fails.
-pub fn run(settings: Settings, listeners: Vec<Listener>) -> io::Result<()> {
+pub fn run(
+    settings: &Settings,
+    listeners: Vec<Listener>,
+    broker: Broker,
+    keeper: Option<(Keeper, Millis)>,
+) -> io::Result<()> {
     let mut signals = Signals::new()?;
     let poll = Poll::new()?;
     poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
@@ -96,12 +129,25 @@ pub fn run(settings: Settings, listeners: Vec<Listener>) -> io::Result<()> {
         let allow_anonymous = settings.listeners[listener.config()].allow_anonymous;
         doors.push(Door { listener, allow_anonymous, has_waiting: true, retry_at: None });
     }
-    let seed = RandomState::new().build_hasher().finish();
+    let (mut keeper, now) = match keeper {
+        Some((keeper, now)) => (Some(keeper), now),
+        None => (None, Millis(0)),
+    };
+    if let Some(keeper) = &mut keeper {
+        // After the signals, which its thread must not get.
+        let waker = Waker::new(poll.registry(), STORE)?;
+        keeper.start(move || {
+            // It fails only if the loop is gone.
+            let _ = waker.wake();
+        })?;
+    }
     let mut server = Server {
         poll,
         started: Instant::now(),
-        now: Millis(0),
-        broker: Broker::new(settings.core, seed),
+        started_at: now,
+        now,
+        broker,
+        keeper,
         doors,
         transports: Vec::new(),
         ready: Vec::new(),
@@ -127,11 +173,12 @@ impl Server {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
-            self.now = Millis(self.started.elapsed().as_millis() as u64);
+            self.now = self.clock();
             let mut is_signalled = false;
             for event in &events {
                 match event.token() {
                     SIGNALS => is_signalled = true,
+                    STORE => {}
                     Token(number) if number >= FIRST_LISTENER => {
                         if let Some(door) = self.doors.get_mut(number - FIRST_LISTENER) {
                             door.has_waiting = true;
@@ -140,10 +187,17 @@ impl Server {
                     Token(id) => self.note(id as LinkId, event),
                 }
             }
-            if is_signalled && let Some(Signal::Terminate | Signal::Interrupt) = signals.read() {
-                self.stop();
-                return Ok(());
+            while is_signalled && let Some(signal) = signals.read() {
+                match signal {
+                    Signal::Terminate | Signal::Interrupt => {
+                        self.stop();
+                        return Ok(());
+                    }
+                    Signal::User1 => self.keeper.iter().for_each(|keeper| keeper.log_wear(self.now)),
+                }
             }
+            // What waited for the store may go with what this turn brings.
+            self.turn_keeper();
             self.accept();
             self.read_ready();
             self.resume();
@@ -156,6 +210,7 @@ impl Server {
                 self.broker.tick(self.now);
                 self.write_dirty();
             }
+            self.turn_keeper();
             self.free_closed();
             self.trim();
         }
@@ -184,6 +239,16 @@ impl Server {
         }
     }
 
+    fn clock(&self) -> Millis {
+        self.started_at + Millis(self.started.elapsed().as_millis() as u64)
+    }
+
+    fn turn_keeper(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.turn(&mut self.broker, self.now);
+        }
+    }
+
     /// Nothing to wait for while something is left to do; else until the core's next deadline.
     fn timeout(&self) -> Option<Duration> {
         let has_waiting = self.doors.iter().any(|door| door.has_waiting && door.retry_at.is_none());
@@ -191,9 +256,9 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let retries = self.doors.iter().filter_map(|door| door.retry_at);
-        let deadline = retries.chain(self.broker.next_deadline()).chain(self.trim_at).min()?;
-        let now = Millis(self.started.elapsed().as_millis() as u64);
-        Some(Duration::from_millis((deadline - now).0))
+        let store = self.keeper.as_ref().and_then(|keeper| keeper.deadline(&self.broker));
+        let deadline = retries.chain(self.broker.next_deadline()).chain(self.trim_at).chain(store).min()?;
+        Some(Duration::from_millis((deadline - self.clock()).0))
     }
 
     /// Remembers what an event says of a connection.
@@ -354,6 +419,7 @@ impl Server {
             self.broker.mark_dirty(id);
         }
         if read.count > 0 {
+            self.broker.set_memory_used(allocated());
             self.broker.receive(id, &self.scratch[..read.count], self.now);
         }
         match read.left {
@@ -424,6 +490,9 @@ impl Server {
     /// An orderly end: wills, DISCONNECT for those who know it, and the sockets closed.
     fn stop(&mut self) {
         self.broker.shut_down(self.now);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.finish(&mut self.broker, self.now);
+        }
         self.write_dirty();
         self.free_closed();
     }

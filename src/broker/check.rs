@@ -1,6 +1,6 @@
 //! The invariants of the core, swept after each simulated step.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::link::{Paused, State};
 use super::{Broker, NONE};
@@ -15,6 +15,7 @@ impl Broker {
         self.check_sessions();
         self.check_subscriptions();
         self.check_sys();
+        self.check_store();
     }
 
     fn check_links(&self) {
@@ -102,6 +103,40 @@ impl Broker {
                 );
             }
         }
+    }
+
+    /// What is stored, or about to be, is known to be so, and nothing else is.
+    fn check_store(&self) {
+        let clients = &self.clients;
+        let mut recorded: HashMap<usize, u32> = HashMap::new();
+        let mut changed = HashSet::new();
+        for (id, session) in &clients.sessions {
+            let is_kept = clients.store.is_on() && session.expiry_s > 0;
+            assert!(!is_kept || session.is_stored(), "{}: is not stored", session.client_id);
+            let Some(delivery) = session.delivery.as_deref() else { continue };
+            let keys = delivery.inflight.iter().map(|it| it.entry.key());
+            assert!(
+                !session.is_stored() || keys.is_sorted_by(|one, other| one < other),
+                "keys in flight do not ascend"
+            );
+            let keys = delivery.queue.iter().map(|it| it.entry.key());
+            assert!(!session.is_stored() || keys.is_sorted_by(|one, other| one < other), "keys queued do not ascend");
+            let in_flight = delivery.inflight.iter().map(|it| (it.entry, it.message.as_ref(), it.qos));
+            let queued = delivery.queue.iter().map(|it| (it.entry, Some(&it.message), it.qos));
+            for (entry, message, qos) in in_flight.chain(queued).filter(|(_, _, qos)| *qos > QoS::AtMostOnce) {
+                assert_eq!(entry.key() != 0, session.is_stored(), "{}: key {}", session.client_id, entry.key());
+                if entry.key() != 0 && clients.store.has_changed(entry.key(), id as u32) {
+                    changed.insert(entry.key());
+                } else {
+                    assert!(entry.key() == 0 || entry.is_recorded(), "{} {qos:?}: is not recorded", session.client_id);
+                }
+                if let Some(message) = message.filter(|_| entry.is_recorded()) {
+                    *recorded.entry(message.bytes().as_ptr().addr()).or_default() += 1;
+                }
+            }
+        }
+        let holding = clients.links.iter().filter(|(_, link)| link.held.is_some()).map(|(id, _)| id as u32).collect();
+        clients.store.check(recorded, changed.len(), holding);
     }
 
     fn check_sys(&self) {

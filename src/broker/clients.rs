@@ -7,9 +7,11 @@ use super::NONE;
 use super::deliver::Layouts;
 use super::hash::Seed;
 use super::link::{Link, LinkId, Paused, Peer, State};
+use super::memory::Memory;
 use super::peak::Peak;
 use super::session::Session;
 use super::stats::Stats;
+use super::store::Store;
 use super::table::Table;
 use super::timers;
 use crate::buffer::Pool;
@@ -26,6 +28,8 @@ const ABANDONED_BYTES_FEW: u64 = 16 << 10;
 pub struct Clients {
     pub config: Config,
     pub seed: Seed,
+    /// Names publishers to the store, and so is the same after a restart.
+    pub publisher_seed: Seed,
     pub links: Slab<Link>,
     pub sessions: Slab<Session>,
     session_by_client_id: Table,
@@ -39,6 +43,8 @@ pub struct Clients {
     pub wheel: Wheel,
     pub pool: Pool,
     pub stats: Stats,
+    pub memory: Memory,
+    pub store: Store,
     /// Links with output nobody was told of yet.
     pub dirty: Vec<LinkId>,
     /// Links to be closed by the shell.
@@ -53,7 +59,9 @@ pub struct Clients {
 
 impl Clients {
     pub fn new(config: Config, seed: Seed) -> Clients {
+        let (store, memory) = (Store::new(config.persistence), Memory::new(config.memory_limit));
         Clients {
+            publisher_seed: Seed::new(0),
             config,
             seed,
             links: Slab::new(),
@@ -66,6 +74,8 @@ impl Clients {
             wheel: Wheel::default(),
             pool: Pool::default(),
             stats: Stats::default(),
+            memory,
+            store,
             dirty: Vec::new(),
             closing: Vec::new(),
             turn_bytes: 0,
@@ -103,6 +113,7 @@ impl Clients {
         self.wheel.shrink();
         self.dirty.shrink_to_fit();
         self.closing.shrink_to_fit();
+        self.store.shrink();
         (self.layouts, self.hop_properties, self.scratch) = Default::default();
     }
 
@@ -114,7 +125,7 @@ impl Clients {
     /// Frees a link whose close is done.
     pub fn reap(&mut self, id: LinkId) {
         let mut link = self.links.remove(id as usize);
-        debug_assert!(link.session == NONE && link.first_waiter() == NONE);
+        debug_assert!(link.session == NONE && link.first_waiter() == NONE && link.held.is_none());
         if link.is_dirty {
             self.dirty.retain(|&dirty| dirty != id);
         }
@@ -150,7 +161,7 @@ impl Clients {
     /// A client that sends without reading what it is answered is not listened to until it reads.
     pub fn pause_if_output_is_full(&mut self, id: LinkId) {
         let link = &mut self.links[id as usize];
-        if link.output.own_len() > Link::OUTPUT_MAX && !link.is_paused() && link.state != State::Closing {
+        if link.answers_len() > Link::OUTPUT_MAX && !link.is_paused() && link.state != State::Closing {
             link.paused = Paused::ForOwnOutput;
             self.stats.pauses += 1;
         }

@@ -181,7 +181,7 @@ impl Broker {
     pub fn hang_up(&mut self, id: LinkId, hang_up: HangUp, now: Millis) {
         let link = self.clients.link_mut(id);
         // Waiting for a subscriber has an end; waiting for a client that is gone to read its answers has none.
-        let has_turn = link.is_resumed || matches!(link.paused, Paused::ForSubscriber(_));
+        let has_turn = link.is_resumed || matches!(link.paused, Paused::ForSubscriber(_) | Paused::ForStore);
         if hang_up == HangUp::Closed && has_turn && !link.input.is_empty() {
             link.is_hung_up = true;
             link.is_stalled = true;
@@ -251,6 +251,7 @@ impl Broker {
         let timers = [std::mem::replace(&mut link.timer, TimerId::NONE), stall_timer];
         let unused = link.input.len();
         link.input.consume(unused, &mut self.clients.pool);
+        self.clients.drop_held(id);
         timers.into_iter().for_each(|timer| self.clients.wheel.cancel(timer));
         self.clients.closing.push(id);
         if session != NONE {
@@ -334,6 +335,7 @@ impl Broker {
                 will.due_at = after(delay_s);
             }
         }
+        self.clients.store_session(id, now);
         self.clients.arm_session(id);
     }
 
@@ -359,6 +361,8 @@ impl Broker {
         self.fail_over(id, true, now);
         let session = self.clients.session_mut(id);
         session.log_drops("before its session ended");
+        self.clients.forget_session(id, now);
+        let session = self.clients.session_mut(id);
         let timer = std::mem::replace(&mut session.timer, TimerId::NONE);
         for key in std::mem::take(&mut session.subscriptions) {
             self.index.unsubscribe(key, id);

@@ -2,8 +2,10 @@
 //! one another link has, which gives way.
 
 use super::close::CloseReason;
-use super::link::{LinkId, State};
+use super::link::{LinkId, Paused, State};
+use super::memory::Level;
 use super::publish::PAYLOAD_NOT_TEXT;
+use super::store::Wait;
 use super::will::Will;
 use super::{Broker, NONE};
 use crate::codec::{
@@ -95,13 +97,15 @@ impl Broker {
             self.end_session(session, now);
         }
         let stored = self.clients.find_session(client_id);
+        // That there is no session holds whatever happens.
+        let position = if stored.is_none() { self.clients.store.promise_ends(now) } else { 0 };
         let session = match stored {
             Some(session) => session,
             None => self.clients.add_session(client_id),
         };
         self.attach(id, session, connect, &wishes, keep_alive_s, now);
         self.log_connect(id, connect);
-        self.send_connack(id, stored.is_some(), connect, assigned.as_deref(), keep_alive_s);
+        self.send_connack(id, stored.is_some(), connect, assigned.as_deref(), keep_alive_s, position);
         if self.clients.links[id as usize].is_unanswerable {
             // Without CONNACK no DISCONNECT. [MQTT-3.14.0-1] (5.0)
             self.close(id, CloseReason::no_room_for_connack(wishes.packet_size_max), now);
@@ -123,6 +127,10 @@ impl Broker {
         {
             let detail = "as many sessions exist as global_max_clients allows";
             return Err(CloseReason::refused(ReasonCode::ServerBusy, "server busy", detail));
+        }
+        if self.clients.memory.level() == Level::Full && self.clients.find_session(connect.client_id).is_none() {
+            let detail = "the broker has no memory for more sessions (memory_limit)";
+            return Err(CloseReason::refused(ReasonCode::QuotaExceeded, "quota exceeded", detail));
         }
         if !self.clients.links[id as usize].allow_anonymous {
             let detail = "this listener lets nobody in: allow_anonymous is not set, and there are no users";
@@ -228,6 +236,7 @@ impl Broker {
         link.may_change_expiry = connect.session_expiry_s != 0;
         link.keep_alive_ms = u32::from(keep_alive_s) * 1500;
         link.topic_alias_max = topic_alias_max;
+        self.clients.session_comes_back(session_id, now);
         let session = self.clients.session_mut(session_id);
         session.link = id;
         session.expiry_s = expiry_s;
@@ -236,6 +245,7 @@ impl Broker {
         let timer = std::mem::replace(&mut session.timer, TimerId::NONE);
         self.clients.connected_count += 1;
         self.clients.wheel.cancel(timer);
+        self.clients.store_session(session_id, now);
         self.clients.arm_keep_alive(id, now);
     }
 
@@ -248,6 +258,7 @@ impl Broker {
     }
 
     /// CONNACK with what differs from what the client asked for or would assume.
+    #[allow(clippy::too_many_arguments)]
     fn send_connack(
         &mut self,
         id: LinkId,
@@ -255,6 +266,7 @@ impl Broker {
         connect: &Connect,
         assigned: Option<&str>,
         keep_alive_s: u16,
+        position: u64,
     ) {
         let config = &self.clients.config;
         let mut properties = PropertiesBuf::default();
@@ -288,7 +300,12 @@ impl Broker {
         }
         let session_present = present && connect.version.tells_session_present();
         let connack = ConnAck { session_present, reason: ReasonCode::Success, properties: properties.as_properties() };
-        self.clients.send(id, &Packet::ConnAck(connack));
+        self.clients.send_after(id, &Packet::ConnAck(connack), Wait { position, publish: 0 });
+        let link = self.clients.link_mut(id);
+        if link.held.is_some() {
+            // CONNACK comes first. [MQTT-3.2.0-1]
+            link.paused = Paused::ForStore;
+        }
     }
 
     fn log_connect(&self, id: LinkId, connect: &Connect) {
@@ -309,7 +326,7 @@ impl Broker {
     }
 
     /// Not secret, only never the same twice.
-    fn next_random(&mut self) -> u64 {
+    pub(super) fn next_random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.random;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -10,6 +10,7 @@ use super::clients::Clients;
 use super::hash::Seed;
 use super::index::Subscriber;
 use super::link::{Link, LinkId};
+use super::memory::Level;
 use super::message::{Content, Message, MessageParts};
 use super::session::{Delivery, Inflight, Queued, Via};
 use super::{Broker, NONE};
@@ -128,7 +129,7 @@ impl Clients {
         // [MQTT-3.3.1-9] (3.1.1) [MQTT-3.3.1-12] [MQTT-3.3.1-13] (5.0)
         let retain = subscriber.retain_as_published && route.parts.retain;
         let session = subscriber.session;
-        if !self.can_send(session, qos) {
+        if !self.can_send(session, qos) && !self.can_prepare(session, qos) {
             self.enqueue(route, session, via, qos, retain, now);
             return;
         }
@@ -142,7 +143,8 @@ impl Clients {
             return;
         }
         let message = route.message(&mut self.scratch);
-        self.transmit(session, Queued { message, via, qos, retain }, Some(route.parts.content()), now);
+        let entry = self.new_entry(session);
+        self.transmit(session, Queued { message, entry, via, qos, retain }, Some(route.parts.content()), now);
     }
 
     /// One copy a client, however many of its filters match: at the highest QoS, with every subscription identifier.
@@ -189,7 +191,7 @@ impl Clients {
     pub(super) fn can_send(&self, session: u32, qos: QoS) -> bool {
         let session = &self.sessions[session as usize];
         let Some(link) = self.links.get(session.link as usize) else { return false };
-        if link.output.len() >= Link::OUTPUT_HIGH {
+        if link.output.len() >= self.memory.output_high {
             return false;
         }
         match session.delivery.as_deref() {
@@ -203,10 +205,47 @@ impl Clients {
         }
     }
 
+    /// Whether a message may be given its packet id, to be sent when that is safe.
+    fn can_prepare(&self, session: u32, qos: QoS) -> bool {
+        let session = &self.sessions[session as usize];
+        if qos < QoS::ExactlyOnce || !session.is_stored() || !self.store.is_strict() {
+            return false;
+        }
+        let Some(link) = self.links.get(session.link as usize) else { return false };
+        session.delivery.as_deref().is_some_and(|delivery| {
+            delivery.queue.is_empty() && delivery.has_window(link.window, self.window_bytes_max())
+        })
+    }
+
+    /// Gives packet ids to queued messages that may be sent when those are safe, as far as the window goes.
+    fn prepare_queue(&mut self, session_id: u32, now: Millis) {
+        let bytes_max = self.window_bytes_max();
+        loop {
+            let session = &mut self.sessions[session_id as usize];
+            let (Some(delivery), Some(link)) = (session.delivery.as_deref_mut(), self.links.get(session.link as usize))
+            else {
+                return;
+            };
+            let is_next = |first: &Queued| first.qos == QoS::ExactlyOnce && first.message.expires_at() > now;
+            if !delivery.queue.front().is_some_and(is_next) || !delivery.has_window(link.window, bytes_max) {
+                return;
+            }
+            let Some(queued) = delivery.pop() else { return };
+            if !self.send_message(session_id, queued, now) {
+                return;
+            }
+        }
+    }
+
     /// Keeps the message of `route` for a client that cannot take it now.
     fn enqueue(&mut self, route: &mut Route, session_id: u32, via: Via, qos: QoS, retain: bool, now: Millis) {
         let link = self.sessions[session_id as usize].link;
         if link == NONE && qos == QoS::AtMostOnce && !self.config.queue_qos0_messages {
+            return;
+        }
+        let level = self.memory.level();
+        if qos == QoS::AtMostOnce && level >= Level::NoQos0 {
+            self.count_drop(session_id, route.parts.topic);
             return;
         }
         let message = route.message(&mut self.scratch);
@@ -226,16 +265,21 @@ impl Clients {
             self.count_drop(session_id, route.parts.topic);
             return;
         }
+        let entry = self.new_entry(session_id);
+        self.note_entry(session_id, &entry, qos, false, now);
         let config = &self.config;
         let delivery = self.sessions[session_id as usize].delivery_mut();
-        delivery.push(Queued { message, via, qos, retain });
-        if is_live && is_high(delivery, config.max_queued_messages, config.max_queued_bytes) {
+        delivery.push(Queued { message, entry, via, qos, retain });
+        if is_live && (level >= Level::Slow || is_high(delivery, config.max_queued_messages, config.max_queued_bytes)) {
             route.wait_for = link;
         }
     }
 
     /// Whether a message of this size is too much for the client's queue, with `allowance` times the messages allowed.
     fn is_full(&self, session_id: u32, len: usize, allowance: u32) -> bool {
+        if self.memory.level() >= Level::Overflow {
+            return true;
+        }
         let messages_max = self.config.max_queued_messages.saturating_mul(allowance);
         let bytes_max = u64::from(self.config.max_queued_bytes);
         self.sessions[session_id as usize].delivery.as_deref().is_some_and(|delivery| {
@@ -251,20 +295,29 @@ impl Clients {
         }
         let delivery = self.sessions[session_id as usize].delivery_mut();
         if delivery.queue_expires_at <= now {
-            let expired = delivery.retain_queued(|queued| queued.message.expires_at() > now);
-            self.stats.messages_expired += expired as u64;
+            let expired = delivery.take_queued(|queued| queued.message.expires_at() <= now);
+            self.stats.messages_expired += expired.len() as u64;
+            for queued in expired {
+                self.entry_gone(session_id, &queued.entry, Some(&queued.message), now);
+            }
         }
+        // While memory is short, one goes for one that comes.
+        let is_short = self.memory.level() >= Level::Overflow;
         while self.is_full(session_id, len, allowance) {
             if self.config.queue_policy != QueuePolicy::DropOldest {
                 return false;
             }
-            let Some(oldest) = self.sessions[session_id as usize].delivery_mut().pop() else { return true };
+            let Some(oldest) = self.sessions[session_id as usize].delivery_mut().pop() else { return !is_short };
             self.count_drop(session_id, oldest.message.topic());
+            self.entry_gone(session_id, &oldest.entry, Some(&oldest.message), now);
+            if is_short && oldest.message.content_len() >= len {
+                return true;
+            }
         }
         true
     }
 
-    fn count_drop(&mut self, session: u32, topic: &str) {
+    pub(super) fn count_drop(&mut self, session: u32, topic: &str) {
         self.stats.messages_dropped += 1;
         let session = &mut self.sessions[session as usize];
         let delivery = session.delivery_mut();
@@ -285,7 +338,7 @@ impl Clients {
             let session = &mut self.sessions[session_id as usize];
             let Some(delivery) = session.delivery.as_deref_mut() else { return };
             let Some(link) = self.links.get(session.link as usize) else { return };
-            if link.output.len() >= Link::OUTPUT_HIGH {
+            if link.output.len() >= self.memory.output_high {
                 return;
             }
             if delivery.sent < delivery.inflight.len() {
@@ -293,6 +346,11 @@ impl Clients {
                     return;
                 }
                 let at = delivery.sent;
+                if delivery.inflight[at].gate > self.store.durable() {
+                    self.await_store(session_id);
+                    self.prepare_queue(session_id, now);
+                    return;
+                }
                 delivery.sent += 1;
                 self.send_again(session_id, at, now);
                 continue;
@@ -303,7 +361,9 @@ impl Clients {
             };
             if first.message.expires_at() <= now {
                 // [MQTT-3.3.2-5] (5.0)
-                delivery.pop();
+                if let Some(expired) = delivery.pop() {
+                    self.entry_gone(session_id, &expired.entry, Some(&expired.message), now);
+                }
                 self.stats.messages_expired += 1;
                 continue;
             }
@@ -323,7 +383,11 @@ impl Clients {
         if queued.qos > QoS::AtMostOnce {
             let delivery = self.sessions[session_id as usize].delivery_mut();
             if delivery.inflight.front().is_some_and(|oldest| oldest.packet_id == delivery.next_packet_id) {
-                delivery.push_front(queued);
+                if !queued.entry.is_recorded() {
+                    // A retained message is new here.
+                    self.note_entry(session_id, &queued.entry, queued.qos, false, now);
+                }
+                self.sessions[session_id as usize].delivery_mut().push_front(queued);
                 return false;
             }
         }
@@ -334,7 +398,8 @@ impl Clients {
     /// Writes a message into the client's output, with a packet id and an in-flight entry if its QoS wants one. `routed` is
     /// its content if others get it, too, at the moment.
     fn transmit(&mut self, session_id: u32, queued: Queued, routed: Option<Content>, now: Millis) {
-        let Queued { message, via, qos, retain } = queued;
+        let Queued { message, entry, via, qos, retain } = queued;
+        let gate = self.gate(&entry, qos);
         let session = &mut self.sessions[session_id as usize];
         let link = session.link;
         let delivery = session.delivery_mut();
@@ -342,10 +407,18 @@ impl Clients {
         let mut packet_id = 0;
         if qos > QoS::AtMostOnce {
             let Some(id) = delivery.next_packet_id() else {
-                delivery.push(Queued { message, via, qos, retain });
+                delivery.push(Queued { message, entry, via, qos, retain });
+                self.note_entry(session_id, &entry, qos, false, now);
                 return;
             };
             packet_id = id;
+        }
+        if gate != 0 {
+            let (message, sent_at, is_unsent) = (Some(message), now, true);
+            delivery.restore(Inflight { message, sent_at, entry, gate, via, packet_id, qos, retain, is_unsent });
+            self.note_entry(session_id, &entry, qos, false, now);
+            self.await_store(session_id);
+            return;
         }
         let outgoing = Outgoing {
             content: routed.unwrap_or_else(|| message.content()),
@@ -357,9 +430,13 @@ impl Clients {
             subscription_id,
             is_routed: routed.is_some(),
         };
-        if self.write_publish(link, &outgoing, now) && qos > QoS::AtMostOnce {
-            let entry = Inflight { message: Some(message), sent_at: now, via, packet_id, qos, retain };
-            self.sessions[session_id as usize].delivery_mut().begin(entry);
+        if !self.write_publish(link, &outgoing, now) {
+            self.entry_gone(session_id, &entry, Some(&message), now);
+        } else if qos > QoS::AtMostOnce {
+            self.note_entry(session_id, &entry, qos, true, now);
+            let (message, sent_at, is_unsent) = (Some(message), now, false);
+            let begun = Inflight { message, sent_at, entry, gate, via, packet_id, qos, retain, is_unsent };
+            self.sessions[session_id as usize].delivery_mut().begin(begun);
             self.arm_retry(session_id, now);
         }
     }
@@ -372,6 +449,7 @@ impl Clients {
         let subscription_id = delivery.subscription_id(delivery.inflight[at].via);
         let entry = &mut delivery.inflight[at];
         entry.sent_at = now;
+        let dup = !std::mem::take(&mut entry.is_unsent);
         let packet_id = entry.packet_id;
         let Some(message) = entry.message.clone() else {
             let ack = Ack { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY };
@@ -380,13 +458,13 @@ impl Clients {
             return;
         };
         let (qos, retain) = (entry.qos, entry.retain);
-        let (dup, is_routed, content) = (true, false, message.content());
+        let (is_routed, content) = (false, message.content());
         let message = Some(&message);
         let outgoing = Outgoing { content, message, dup, qos, retain, packet_id, subscription_id, is_routed };
         if self.write_publish(link, &outgoing, now) {
             self.arm_retry(session_id, now);
-        } else if let Some(delivery) = self.sessions[session_id as usize].delivery.as_deref_mut() {
-            delivery.complete(at);
+        } else {
+            self.complete(session_id, at, now);
         }
     }
 
@@ -545,6 +623,7 @@ fn high_bytes(max: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::session::Entry;
     use super::*;
 
     /// A queue of `count` messages that take `bytes` each.
@@ -555,7 +634,8 @@ mod tests {
         let message = Message::new(&parts, &mut Vec::new());
         let mut delivery = Delivery::default();
         for _ in 0..count {
-            delivery.push(Queued { message: message.clone(), via: Via::subscription(0), qos, retain: false });
+            let (message, entry, via) = (message.clone(), Entry::default(), Via::subscription(0));
+            delivery.push(Queued { message, entry, via, qos, retain: false });
         }
         delivery
     }

@@ -40,9 +40,9 @@ impl Broker {
     }
 
     /// There may be room: more is sent, and others may go on.
-    fn send_more(&mut self, id: LinkId, now: Millis) {
+    pub(super) fn send_more(&mut self, id: LinkId, now: Millis) {
         let link = &mut self.clients.links[id as usize];
-        if link.paused == Paused::ForOwnOutput && link.output.own_len() <= Link::OUTPUT_MAX / 2 {
+        if link.paused == Paused::ForOwnOutput && link.answers_len() <= Link::OUTPUT_MAX / 2 {
             link.paused = Paused::No;
             self.let_go_on(id);
         }

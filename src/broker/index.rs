@@ -227,6 +227,20 @@ impl Index {
         self.filters[filter as usize].text.as_bytes()
     }
 
+    /// The filter of a subscription as it was asked for.
+    pub fn full_filter(&self, key: SubscriptionKey) -> String {
+        match key.share_id().and_then(|share| self.share_filter(share)) {
+            Some(full) => full,
+            None => String::from_utf8_lossy(self.filter_text(key.filter)).into_owned(),
+        }
+    }
+
+    /// `$share/NAME/FILTER`, if somebody is a member.
+    pub fn share_filter(&self, id: ShareId) -> Option<String> {
+        let share = self.shares.get(share_place(id)).filter(|share| share.id == id)?;
+        Some(format!("$share/{}/{}", share.name, String::from_utf8_lossy(self.filter_text(share.filter))))
+    }
+
     /// Adds the subscription, or replaces the one the session has for the same filter; says whether it is new.
     /// [MQTT-3.8.4-3]
     pub fn subscribe(&mut self, filter: ShareFilter, subscriber: Subscriber) -> (SubscriptionKey, bool) {

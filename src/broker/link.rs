@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::NONE;
 use super::alias::Aliases;
+use super::store::Held;
 use crate::buffer::{InBuf, OutBuf};
 use crate::codec::{PACKET_SIZE_MAX, Version};
 use crate::time::Millis;
@@ -71,7 +72,12 @@ pub enum Paused {
     ForSubscriber(LinkId),
     /// It sends, but does not read what it is answered.
     ForOwnOutput,
+    /// Its CONNACK waits until an older session of its client is gone for good; nothing may be sent before.
+    ForStore,
 }
+
+/// What an answer takes that waits.
+const HELD_LEN: usize = 64;
 
 pub struct Link {
     pub state: State,
@@ -99,6 +105,8 @@ pub struct Link {
     pub session: u32,
     pub input: InBuf,
     pub output: OutBuf,
+    /// Packets that wait until what they promise is safe.
+    pub held: Option<Box<Held>>,
     pub paused: Paused,
     /// The next link that waits for the same one.
     pub next_waiter: u32,
@@ -149,6 +157,7 @@ impl Link {
             session: NONE,
             input: InBuf::default(),
             output: OutBuf::default(),
+            held: None,
             paused: Paused::No,
             next_waiter: NONE,
             timer: TimerId::NONE,
@@ -177,6 +186,11 @@ impl Link {
 
     pub fn aliases_mut(&mut self) -> &mut Aliases {
         self.aliases.get_or_insert_default()
+    }
+
+    /// Bytes of answers that are due to the client, about: what was not written, and what may not be written yet.
+    pub fn answers_len(&self) -> usize {
+        self.output.own_len() + self.held.as_deref().map_or(0, |held| held.len() * HELD_LEN)
     }
 
     pub fn is_paused(&self) -> bool {

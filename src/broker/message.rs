@@ -115,7 +115,22 @@ impl Message {
 
     /// Whether the client with this hash of its id published the message.
     pub fn is_of_publisher(&self, publisher: u64) -> bool {
-        self.0[0] & HAS_PUBLISHER != 0 && u64::from_le_bytes(self.array(self.topic_at() - 8)) == publisher
+        self.publisher() == Some(publisher)
+    }
+
+    /// Whether it would be told like this; of one that expires, it is not sure.
+    pub fn says(&self, parts: &MessageParts) -> bool {
+        let own = self.parts();
+        own.expires_at == Millis::NEVER
+            && parts.expires_at == Millis::NEVER
+            && own.qos == parts.qos
+            && own.properties == parts.properties
+            && own.payload == parts.payload
+    }
+
+    /// The hash of the client id that published it, if it is known.
+    pub fn publisher(&self) -> Option<u64> {
+        (self.0[0] & HAS_PUBLISHER != 0).then(|| u64::from_le_bytes(self.array(self.topic_at() - 8)))
     }
 
     pub fn topic(&self) -> &str {

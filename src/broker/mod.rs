@@ -12,8 +12,7 @@
 //! Invariants, swept by `check_invariants`: a session and its link name each other; a link is freed in `reap` alone; every
 //! subscription stands both in its session and in the index; a paused link stands in exactly one waiting list.
 //!
-//! The seam for durable storage: everything that must survive a restart lives in `Session` and `Retained`, and changes in
-//! the methods of those two and of `Delivery` alone.
+//! What must survive a restart lives in `Session`, `Retained` and the index; whoever changes it tells `store`.
 
 mod access;
 mod acknowledge;
@@ -27,6 +26,7 @@ mod flow;
 mod hash;
 mod index;
 mod link;
+mod memory;
 mod message;
 mod owed;
 mod peak;
@@ -35,6 +35,7 @@ mod retained;
 mod session;
 mod share;
 mod stats;
+mod store;
 mod subscribe;
 mod sys;
 mod table;
@@ -58,6 +59,7 @@ use self::sys::Sys;
 pub use self::close::HangUp;
 pub use self::link::{LinkId, Peer};
 pub use self::stats::Stats;
+pub use self::store::{Batch, Part, Replay, StoreStats};
 
 /// No link, session or share.
 const NONE: u32 = u32::MAX;
@@ -86,6 +88,7 @@ pub struct Broker {
     resumed: Vec<LinkId>,
     /// Numbers for made-up client ids.
     random: u64,
+    started_at: Millis,
 }
 
 impl Broker {
@@ -101,7 +104,22 @@ impl Broker {
             guess: NONE,
             resumed: Vec::new(),
             random: seed ^ 0x9E37_79B9_7F4A_7C15,
+            started_at: Millis(0),
         }
+    }
+
+    /// What time it was when the broker started; 0 unless this is called.
+    pub fn set_started(&mut self, at: Millis) {
+        self.started_at = at;
+    }
+
+    /// The key under which publishers are known in the store.
+    pub fn set_store_key(&mut self, key: u64) {
+        self.clients.publisher_seed = Seed::new(key);
+    }
+
+    pub fn set_store_stats(&mut self, stats: StoreStats) {
+        self.clients.store.stats = stats;
     }
 
     /// A connection was accepted from `peer`. `allow_anonymous` is the listener's.
@@ -416,10 +434,10 @@ impl Broker {
             Packet::Publish(publish) => self.publish(id, publish, now)?,
             Packet::PubAck(ack) => self.puback(id, ack, now),
             Packet::PubRec(ack) => self.pubrec(id, ack, now),
-            Packet::PubRel(ack) => self.pubrel(id, ack),
+            Packet::PubRel(ack) => self.pubrel(id, ack, now),
             Packet::PubComp(ack) => self.pubcomp(id, ack, now),
             Packet::Subscribe(subscribe) => self.subscribe(id, subscribe, now)?,
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(id, unsubscribe)?,
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(id, unsubscribe, now)?,
             Packet::PingReq => self.clients.send(id, &Packet::PingResp),
             Packet::Disconnect(disconnect) => self.disconnect(id, disconnect, now)?,
             Packet::Auth(_) => return Err(CloseReason::unexpected_auth()),

@@ -2,9 +2,9 @@
 //! looked up one by one, so a client that reads slowly costs no more memory than the last topic it got; and a bounded
 //! number of topics at a time, so that a filter that matches little does not hold up the loop.
 
-use super::link::Link;
 use super::retained::Found;
 use super::session::{Queued, Via};
+use super::store::SubscriptionRecord;
 use super::{Broker, NONE};
 use crate::codec::QoS;
 use crate::time::Millis;
@@ -37,14 +37,29 @@ impl Broker {
             return false;
         }
         let has_window = delivery.has_window(clients.links[session.link as usize].window, bytes_max);
+        // What waits to be safe goes first.
+        let is_behind = delivery.sent < delivery.inflight.len();
         let Some(cursor) = delivery.cursors.front_mut() else { return false };
-        if clients.links[session.link as usize].output.len() >= Link::OUTPUT_HIGH {
+        if clients.links[session.link as usize].output.len() >= clients.memory.output_high {
             return false;
         }
         let filter = index.filter_text(cursor.key.filter);
         let message = match retained.next_match(filter, cursor.after.as_deref(), budget) {
             Found::Nothing => {
+                let key = cursor.key;
                 delivery.cursors.pop_front();
+                if let Some(subscriber) = index.subscriber(key, session_id).filter(|_| session.number != 0) {
+                    let record = SubscriptionRecord {
+                        session: session.number,
+                        filter: &index.full_filter(key),
+                        subscription_id: subscriber.subscription_id,
+                        qos: subscriber.qos,
+                        no_local: subscriber.no_local,
+                        retain_as_published: subscriber.retain_as_published,
+                        owes_retained: false,
+                    };
+                    clients.store.subscribed(record, now);
+                }
                 return true;
             }
             Found::NotYet(topic) => {
@@ -56,14 +71,19 @@ impl Broker {
         let subscriber = cursor.subscriber;
         let qos = clients.config.effective_qos(message.qos(), subscriber.qos);
         // [MQTT-3.8.3-3] [MQTT-3.3.2-5] (5.0)
-        let is_own = subscriber.no_local && message.is_of_publisher(clients.seed.hash_client(&session.client_id));
+        let is_own =
+            subscriber.no_local && message.is_of_publisher(clients.publisher_seed.hash_client(&session.client_id));
         let is_unwanted = is_own || message.expires_at() <= now;
-        if !is_unwanted && qos > QoS::AtMostOnce && !has_window {
+        if !is_unwanted && qos > QoS::AtMostOnce && (!has_window || is_behind && qos < QoS::ExactlyOnce) {
             return false;
         }
         cursor.after = Some(message.topic().into());
         let message = message.clone();
         let via = Via::subscription(subscriber.subscription_id);
-        is_unwanted || clients.send_message(session_id, Queued { message, via, qos, retain: true }, now)
+        if is_unwanted {
+            return true;
+        }
+        let entry = clients.new_entry(session_id);
+        clients.send_message(session_id, Queued { message, entry, via, qos, retain: true }, now)
     }
 }

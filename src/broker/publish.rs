@@ -7,7 +7,9 @@ use super::acknowledge::answer;
 use super::clients::Clients;
 use super::close::CloseReason;
 use super::link::LinkId;
+use super::memory::Level;
 use super::message::{Message, MessageParts};
+use super::store::Wait;
 use super::{Broker, NONE};
 use crate::codec::{Ack, Packet, Property, Publish, QoS, ReasonCode};
 use crate::config::QueuePolicy;
@@ -25,6 +27,22 @@ struct OwnProperties {
     alias: Option<u16>,
     expiry_s: Option<u32>,
     is_text: bool,
+}
+
+const QUEUE_FULL: &str = "the queue of a subscriber is full (max_queued_messages, max_queued_bytes)";
+const NO_MEMORY: &str = "the broker has no memory for more retained messages (memory_limit)";
+const STORE_FAILS: &str =
+    "the message could not be stored: the storage of the broker is full or fails; try again later";
+
+/// How a PUBLISH is answered, and when.
+pub(super) struct Answer {
+    qos: QoS,
+    packet_id: u16,
+    reason: ReasonCode,
+    why: &'static str,
+    wait: Wait,
+    /// The publisher must wait until this link's client has taken some of what waits for it.
+    pub wait_for: LinkId,
 }
 
 impl Broker {
@@ -51,15 +69,19 @@ impl Broker {
         };
         self.check_publish(id, &packet, topic)?;
         let session = self.clients.links[id as usize].session;
-        if packet.qos == QoS::ExactlyOnce && !self.is_first(id, packet.packet_id)? {
+        if packet.qos == QoS::ExactlyOnce && !self.is_first(id, packet.packet_id, now)? {
             // [MQTT-4.3.3-2] (3.1.1) [MQTT-4.3.3-10] (5.0)
-            self.clients.send(id, &Packet::PubRec(answer(packet.packet_id, ReasonCode::Success)));
+            if !self.clients.is_at_gate(session, packet.packet_id, id) {
+                let pubrec = Packet::PubRec(answer(packet.packet_id, ReasonCode::Success));
+                let position = self.clients.promise(session, now);
+                self.clients.send_after(id, &pubrec, Wait { position, publish: 0 });
+            }
             return Ok(());
         }
         let client_id = self.clients.client_id(id);
         if let Some(refusal) = self.refusal(client_id, topic, packet.payload, own.is_text) {
             log::debug!("Denied PUBLISH from {} to '{topic}': {}.", self.clients.name(id), refusal.1);
-            self.acknowledge(id, &packet, refusal.0, refusal.1);
+            self.refuse_publish(id, &packet, refusal, now);
             return Ok(());
         }
         let parts = MessageParts {
@@ -70,37 +92,126 @@ impl Broker {
             properties,
             payload: packet.payload,
         };
-        if packet.retain {
-            self.retain(&parts, session);
+        if packet.retain && self.clients.memory.level() >= Level::Overflow && self.is_new_topic(&parts) {
+            log::debug!("A retained message of {} to '{topic}' was refused: memory is short.", self.clients.name(id));
+            self.refuse_publish(id, &packet, (ReasonCode::QuotaExceeded, NO_MEMORY), now);
+            return Ok(());
         }
-        let route = self.route(parts, session, now);
-        let wait_for = route.wait_for;
-        let reason = if route.is_refused && self.clients.config.queue_policy == QueuePolicy::Reject {
-            ReasonCode::QuotaExceeded
-        } else if !route.is_wanted {
-            ReasonCode::NoMatchingSubscribers
-        } else {
-            ReasonCode::Success
-        };
-        self.acknowledge(
-            id,
-            &packet,
-            reason,
-            "the queue of a subscriber is full (max_queued_messages, max_queued_bytes)",
-        );
-        if wait_for != NONE {
-            self.clients.pause(id, wait_for, now);
+        let is_gated = self.clients.is_gate_for(session, packet.qos, packet.retain, topic);
+        if packet.qos == QoS::AtMostOnce && !packet.retain && !is_gated {
+            // Nothing of it is promised: most messages go this way.
+            let wait_for = self.route(parts, session, now).wait_for;
+            if wait_for != NONE {
+                self.clients.pause(id, wait_for, now);
+            }
+            return Ok(());
+        }
+        if self.clients.store.is_failing && packet.qos > QoS::AtMostOnce && self.is_unstorable(id, &parts) {
+            self.refuse_publish(id, &packet, (ReasonCode::QuotaExceeded, STORE_FAILS), now);
+            return Ok(());
+        }
+        if is_gated {
+            self.clients.accept_at_gate(id, &packet, &parts, now);
+            return Ok(());
+        }
+        let answer = self.distribute(&parts, packet.packet_id, session, id, now);
+        if packet.qos > QoS::AtMostOnce {
+            self.answer_publish(id, &answer, now);
+        }
+        if answer.wait_for != NONE {
+            self.clients.pause(id, answer.wait_for, now);
         }
         Ok(())
     }
 
+    /// Retains and routes a message. `publisher` is a session, or NONE; `id` is the link that will be answered, or NONE.
+    pub(super) fn distribute(
+        &mut self,
+        parts: &MessageParts,
+        packet_id: u16,
+        publisher: u32,
+        id: LinkId,
+        now: Millis,
+    ) -> Answer {
+        let is_answered = parts.qos > QoS::AtMostOnce && id != NONE;
+        if is_answered {
+            self.clients.store.begin_publish();
+        }
+        if parts.retain {
+            self.retain(parts, publisher, now);
+        }
+        let route = self.route(*parts, publisher, now);
+        let (wait_for, is_refused, is_wanted) = (route.wait_for, route.is_refused, route.is_wanted);
+        let mut wait = Wait::default();
+        if is_answered {
+            wait.publish = self.clients.store.end_publish(id);
+            if parts.retain {
+                wait.position = self.clients.store.promise(now);
+            }
+        }
+        let reason = if is_refused && self.clients.config.queue_policy == QueuePolicy::Reject {
+            ReasonCode::QuotaExceeded
+        } else if !is_wanted {
+            ReasonCode::NoMatchingSubscribers
+        } else {
+            ReasonCode::Success
+        };
+        Answer { qos: parts.qos, packet_id, reason, why: QUEUE_FULL, wait, wait_for }
+    }
+
+    /// Whether a message cannot be accepted while storage fails: something of it would have to be stored, and its publisher
+    /// can be told. 3.x has no word for it, and gets no answer until storage works again.
+    /// Whether a message would be kept for a topic that has none.
+    fn is_new_topic(&self, parts: &MessageParts) -> bool {
+        !parts.payload.is_empty() && self.retained.find(parts.topic).is_none()
+    }
+
+    #[cold]
+    fn is_unstorable(&mut self, id: LinkId, parts: &MessageParts) -> bool {
+        let link = &self.clients.links[id as usize];
+        if !link.version.has_properties() || !self.clients.store.is_strict() {
+            return false;
+        }
+        if parts.retain || parts.qos == QoS::ExactlyOnce && self.clients.sessions[link.session as usize].is_stored() {
+            return true;
+        }
+        let mut matches = Vec::new();
+        self.index.matches_into(parts.topic, NONE, &mut matches);
+        let sessions = &self.clients.sessions;
+        matches.iter().any(|&filter| {
+            self.index.has_shares(filter)
+                || self.index.subscribers(filter).iter().any(|it| sessions[it.session as usize].is_stored())
+        })
+    }
+
+    #[cold]
+    fn refuse_publish(&mut self, id: LinkId, packet: &Publish, refusal: (ReasonCode, &'static str), now: Millis) {
+        let (qos, packet_id, (reason, why)) = (packet.qos, packet.packet_id, refusal);
+        if qos == QoS::AtMostOnce {
+            return;
+        }
+        let position = if qos == QoS::ExactlyOnce && !self.clients.links[id as usize].version.has_properties() {
+            self.clients.promise(self.clients.links[id as usize].session, now)
+        } else {
+            0
+        };
+        let wait = Wait { position, publish: 0 };
+        self.answer_publish(id, &Answer { qos, packet_id, reason, why, wait, wait_for: NONE }, now);
+    }
+
     /// Stores or clears the retained message of a topic. [MQTT-3.3.1-5] [MQTT-3.3.1-10] (3.1.1) [MQTT-3.3.1-6] (5.0)
     /// `publisher` is a session, or NONE.
-    pub(super) fn retain(&mut self, parts: &MessageParts, publisher: u32) {
+    pub(super) fn retain(&mut self, parts: &MessageParts, publisher: u32, now: Millis) {
         if parts.payload.is_empty() {
-            self.retained.remove(parts.topic);
+            if self.retained.remove(parts.topic) {
+                self.clients.store.retained_changed(parts.topic, now);
+            }
         } else {
-            let Clients { sessions, scratch, seed, .. } = &mut self.clients;
+            let is_stored = self.clients.store.is_on();
+            if is_stored && !self.retained.find(parts.topic).is_some_and(|message| message.says(parts)) {
+                self.clients.store.retained_changed(parts.topic, now);
+            }
+            let Clients { sessions, scratch, publisher_seed: seed, .. } = &mut self.clients;
             let publisher = sessions.get(publisher as usize).map(|session| seed.hash_client(&session.client_id));
             let message = match publisher {
                 Some(publisher) => Message::of_publisher(parts, publisher, scratch),
@@ -153,10 +264,13 @@ impl Broker {
     /// Whether a QoS 2 message is new. A client that overshoots our Receive Maximum is tolerated and logged once, because
     /// several do (paho and esp-mqtt keep windows of their own, of 100 and more); one that goes far beyond is not. What
     /// is open costs two bytes each. [MQTT-3.3.4-7] (5.0)
-    fn is_first(&mut self, id: LinkId, packet_id: u16) -> Result<bool, CloseReason> {
+    fn is_first(&mut self, id: LinkId, packet_id: u16, now: Millis) -> Result<bool, CloseReason> {
         let link = &self.clients.links[id as usize];
         let session = link.session;
         let is_first = self.clients.session_mut(session).received.insert(packet_id);
+        if is_first {
+            self.clients.store.received(self.clients.sessions[session as usize].number, packet_id, now);
+        }
         let maximum = usize::from(self.clients.config.max_inflight_messages);
         let open = self.clients.sessions[session as usize].received.as_slice().len();
         if maximum != 0 && open > maximum && self.clients.links[id as usize].version.has_receive_maximum() {
@@ -190,21 +304,20 @@ impl Broker {
     }
 
     /// Answers a PUBLISH by its QoS. [MQTT-3.3.4-1]
-    fn acknowledge(&mut self, id: LinkId, packet: &Publish, reason: ReasonCode, why: &'static str) {
-        if packet.qos == QoS::AtMostOnce {
-            return;
-        }
+    pub(super) fn answer_publish(&mut self, id: LinkId, answer: &Answer, now: Millis) {
+        let Answer { qos, packet_id, reason, why, wait, .. } = *answer;
         // [MQTT-4.3.3-9] (5.0); 3.x has no refusal, and its PUBREL comes.
         let link = &self.clients.links[id as usize];
-        if packet.qos == QoS::ExactlyOnce && reason.is_error() && link.version.has_properties() {
+        if qos == QoS::ExactlyOnce && reason.is_error() && link.version.has_properties() {
             let session = link.session;
-            self.clients.session_mut(session).received.remove(packet.packet_id);
+            self.clients.session_mut(session).received.remove(packet_id);
+            self.clients.store.released(self.clients.sessions[session as usize].number, packet_id, now);
         }
         self.explain(id, reason, (why, 0), |clients, properties| {
-            let ack = Ack { packet_id: packet.packet_id, reason, properties };
-            match packet.qos {
-                QoS::ExactlyOnce => clients.send(id, &Packet::PubRec(ack)),
-                _ => clients.send(id, &Packet::PubAck(ack)),
+            let ack = Ack { packet_id, reason, properties };
+            match qos {
+                QoS::ExactlyOnce => clients.send_after(id, &Packet::PubRec(ack), wait),
+                _ => clients.send_after(id, &Packet::PubAck(ack), wait),
             }
         });
     }

@@ -66,28 +66,42 @@ enum Step {
 impl Retained {
     /// Stores `message` in place of the topic's earlier one. [MQTT-3.3.1-5]
     pub fn insert(&mut self, message: Message) {
-        self.remove(message.topic());
         self.bytes += message.content_len();
-        self.bytes_peak.note(self.bytes);
-        if message.expires_at() != Millis::NEVER {
-            self.expiring.insert((message.expires_at(), message.topic().into()));
+        let expires_at = message.expires_at();
+        let topic = (expires_at != Millis::NEVER).then(|| Box::from(message.topic()));
+        if let Some(older) = self.entries.replace(Entry(message)) {
+            self.forget(&older.0);
         }
-        self.entries.insert(Entry(message));
+        self.bytes_peak.note(self.bytes);
+        if let Some(topic) = topic {
+            self.expiring.insert((expires_at, topic));
+        }
     }
 
     /// Removes the topic's message; says whether there was one.
     pub fn remove(&mut self, topic: &str) -> bool {
         let Some(entry) = self.entries.take(topic.as_bytes()) else { return false };
-        self.bytes -= entry.0.content_len();
-        if entry.0.expires_at() != Millis::NEVER {
-            self.expiring.remove(&(entry.0.expires_at(), topic.into()));
-        }
+        self.forget(&entry.0);
         true
+    }
+
+    /// A message is not kept any more.
+    fn forget(&mut self, message: &Message) {
+        self.bytes -= message.content_len();
+        if message.expires_at() != Millis::NEVER {
+            self.expiring.remove(&(message.expires_at(), message.topic().into()));
+        }
     }
 
     /// The message of a topic.
     pub fn find(&self, topic: &str) -> Option<&Message> {
         self.entries.get(topic.as_bytes()).map(|entry| &entry.0)
+    }
+
+    /// The first message behind topic `after`, from the beginning if nothing.
+    pub fn first_after(&self, after: Option<&str>) -> Option<&Message> {
+        let bound = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_bytes()));
+        self.entries.range::<[u8], _>((bound, Bound::Unbounded)).next().map(|entry| &entry.0)
     }
 
     /// Gives back what sets keep though nothing is in them.

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use super::NONE;
 use super::index::{ShareId, Subscriber, SubscriptionKey};
 use super::message::Message;
+use super::store::EntryState;
 use super::will::Will;
 use crate::codec::QoS;
 use crate::time::Millis;
@@ -13,6 +14,8 @@ use crate::wheel::TimerId;
 
 pub struct Session {
     pub client_id: Box<str>,
+    /// Its number in the store; 0 if it is not stored.
+    pub number: u32,
     /// The live link, or NONE.
     pub link: u32,
     /// Seconds the session outlives its link; u32::MAX = for ever.
@@ -35,6 +38,7 @@ impl Session {
     pub fn new(client_id: &str) -> Session {
         Session {
             client_id: client_id.into(),
+            number: 0,
             link: NONE,
             expiry_s: 0,
             subscriptions: Vec::new(),
@@ -165,9 +169,37 @@ impl Via {
     }
 }
 
+/// What the store knows of a message towards one client: a key, and whether it was recorded. The keys of a client's messages
+/// ascend in the order of their sending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry(u64);
+
+impl Entry {
+    pub fn new(key: u64, is_recorded: bool) -> Entry {
+        Entry(key << 1 | is_recorded as u64)
+    }
+
+    /// 0 if the session is not stored.
+    #[inline]
+    pub fn key(self) -> u64 {
+        self.0 >> 1
+    }
+
+    /// It was written, or is about to be: its end is to be written, too.
+    #[inline]
+    pub fn is_recorded(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    pub fn set_recorded(&mut self) {
+        self.0 |= 1;
+    }
+}
+
 /// A message that waits for room in the output or in the window.
 pub struct Queued {
     pub message: Message,
+    pub entry: Entry,
     pub via: Via,
     pub qos: QoS,
     pub retain: bool,
@@ -178,10 +210,27 @@ pub struct Inflight {
     /// Nothing once PUBREC came: PUBREL is all that is sent from then on. [MQTT-4.3.3-6] (5.0)
     pub message: Option<Message>,
     pub sent_at: Millis,
+    pub entry: Entry,
+    /// The position in the store at which what is to be sent may be sent; 0 = at once.
+    pub gate: u64,
     pub via: Via,
     pub packet_id: u16,
     pub qos: QoS,
     pub retain: bool,
+    /// It was never sent: it has its packet id, and waits for its gate.
+    pub is_unsent: bool,
+}
+
+impl Queued {
+    pub fn state(&self) -> EntryState {
+        EntryState { packet_id: 0, qos: self.qos, retain: self.retain, via: self.via }
+    }
+}
+
+impl Inflight {
+    pub fn state(&self) -> EntryState {
+        EntryState { packet_id: self.packet_id, qos: self.qos, retain: self.retain, via: self.via }
+    }
 }
 
 /// Retained messages still owed to a new subscription: they are looked up one by one as there is room.
@@ -277,28 +326,36 @@ impl Delivery {
         self.inflight.binary_search_by_key(&age(packet_id), |entry| age(entry.packet_id)).ok()
     }
 
-    /// Ends the exchange at `position`.
-    pub fn complete(&mut self, position: usize) -> Option<Inflight> {
+    /// Ends the exchange at `position`; says what is to be forgotten of it.
+    pub fn complete(&mut self, position: usize) -> (Entry, Option<Message>) {
         if position < self.sent {
             self.sent -= 1;
         }
         self.backoff = 0;
-        self.release_message(position);
-        self.inflight.remove(position)
+        let Some(ended) = self.inflight.remove(position) else { return (Entry::default(), None) };
+        self.inflight_bytes -= ended.message.as_ref().map_or(0, Message::content_len) as u64;
+        (ended.entry, ended.message)
     }
 
     /// Adds an exchange that begins on the present link.
+    #[inline]
     pub fn begin(&mut self, entry: Inflight) {
-        self.inflight_bytes += entry.message.as_ref().map_or(0, Message::content_len) as u64;
-        self.inflight.push_back(entry);
+        self.restore(entry);
         self.sent += 1;
     }
 
+    /// Adds an exchange that begins, or goes on, later.
+    #[inline(always)]
+    pub fn restore(&mut self, entry: Inflight) {
+        self.inflight_bytes += entry.message.as_ref().map_or(0, Message::content_len) as u64;
+        self.inflight.push_back(entry);
+    }
+
     /// The message at `position` will not be sent again. [MQTT-4.3.3-6] (5.0)
-    pub fn release_message(&mut self, position: usize) {
-        if let Some(message) = self.inflight.get_mut(position).and_then(|entry| entry.message.take()) {
-            self.inflight_bytes -= message.content_len() as u64;
-        }
+    pub fn release_message(&mut self, position: usize) -> Option<Message> {
+        let message = self.inflight.get_mut(position).and_then(|entry| entry.message.take())?;
+        self.inflight_bytes -= message.content_len() as u64;
+        Some(message)
     }
 
     /// Takes the exchanges for which `is_taken` holds out of the in-flight list, of a session without link.
@@ -358,6 +415,20 @@ impl Delivery {
         before - self.queue.len()
     }
 
+    /// Takes the queued messages out for which `is_taken` holds.
+    pub fn take_queued(&mut self, mut is_taken: impl FnMut(&Queued) -> bool) -> Vec<Queued> {
+        let mut taken = Vec::new();
+        for queued in std::mem::take(&mut self.queue) {
+            if is_taken(&queued) {
+                taken.push(queued);
+            } else {
+                self.queue.push_back(queued);
+            }
+        }
+        self.retain_queued(|_| true);
+        taken
+    }
+
     /// Gives back the memory of lists that are empty.
     pub fn shrink(&mut self) {
         self.inflight.shrink_to_fit();
@@ -388,7 +459,17 @@ mod tests {
 
     fn inflight(packet_id: u16) -> Inflight {
         let via = Via::subscription(0);
-        Inflight { message: None, sent_at: Millis(0), via, packet_id, qos: QoS::AtLeastOnce, retain: false }
+        Inflight {
+            message: None,
+            sent_at: Millis(0),
+            entry: Entry::default(),
+            gate: 0,
+            via,
+            packet_id,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            is_unsent: false,
+        }
     }
 
     #[test]
@@ -430,7 +511,7 @@ mod tests {
         let (qos, expires_at) = (QoS::AtMostOnce, Millis::NEVER);
         let parts = MessageParts { qos, retain: false, expires_at, topic: "t", properties: &[], payload: b"x" };
         let message = Message::new(&parts, &mut Vec::new());
-        Queued { message, via: Via::subscription(0), qos, retain: false }
+        Queued { message, entry: Entry::default(), via: Via::subscription(0), qos, retain: false }
     }
 
     #[test]

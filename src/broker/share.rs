@@ -21,7 +21,7 @@ impl Broker {
             return;
         }
         let Some(mut delivery) = session.delivery.take() else { return };
-        let mut left = Vec::new();
+        let (mut left, mut gone) = (Vec::new(), Vec::new());
         let mut is_left = |via: Via, message: Option<&Message>| {
             let (Some(share), Some(message)) = (via.share_id().filter(|share| shares.contains(share)), message) else {
                 return false;
@@ -35,9 +35,20 @@ impl Broker {
             }
             has_heir
         };
-        delivery.take_inflight(|entry| entry.qos == QoS::AtLeastOnce && is_left(entry.via, entry.message.as_ref()));
-        delivery.retain_queued(|queued| !is_left(queued.via, Some(&queued.message)));
+        delivery.take_inflight(|it| {
+            let is_taken = it.qos == QoS::AtLeastOnce && is_left(it.via, it.message.as_ref());
+            if is_taken {
+                gone.push((it.entry, it.message.clone()));
+            }
+            is_taken
+        });
+        let taken = delivery.take_queued(|queued| is_left(queued.via, Some(&queued.message)));
+        gone.extend(taken.into_iter().map(|queued| (queued.entry, Some(queued.message))));
         clients.session_mut(session_id).delivery = Some(delivery);
+        clients.store.is_handing_on = true;
+        for (entry, message) in gone {
+            clients.entry_gone(session_id, &entry, message.as_ref(), now);
+        }
         for (id, message) in left {
             let Some(share) = index.share_mut(id) else { continue };
             let Some(at) = clients.heir(share, session_id, is_ending) else { continue };
@@ -47,6 +58,7 @@ impl Broker {
             let mut route = Route::new(message.parts(), NONE);
             clients.deliver(&mut route, &member, Via::share(id), now);
         }
+        clients.store.is_handing_on = false;
     }
 }
 

@@ -2,9 +2,11 @@
 
 use super::Broker;
 use super::close::CloseReason;
-use super::index::{LEVELS_MAX, SHARES_MAX, Subscriber};
+use super::index::{LEVELS_MAX, SHARES_MAX, Subscriber, SubscriptionKey};
 use super::link::LinkId;
+use super::memory::Level;
 use super::session::Cursor;
+use super::store::{SubscriptionRecord, Wait};
 use crate::codec::{Packet, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, Unsubscribe};
 use crate::time::Millis;
 use crate::topic::ShareFilter;
@@ -21,19 +23,32 @@ impl Broker {
             Property::SubscriptionIdentifier(id) => Some(id),
             _ => None,
         });
-        let version = self.clients.links[id as usize].version;
+        let link = &self.clients.links[id as usize];
+        let (version, session) = (link.version, link.session);
+        let is_unstorable = self.clients.store.is_failing
+            && self.clients.store.is_strict()
+            && version.has_properties()
+            && self.clients.sessions[session as usize].is_stored();
         let mut codes = Vec::new();
         for (filter, options) in packet.filters() {
             // One after the other, each as if it had come alone. [MQTT-3.8.4-4] (3.1.1) [MQTT-3.8.4-5] (5.0)
-            let reason = self.subscribe_one(id, filter, options, subscription_id.unwrap_or(0), now);
+            let reason = match is_unstorable {
+                true => ReasonCode::QuotaExceeded,
+                false => self.subscribe_one(id, filter, options, subscription_id.unwrap_or(0), now),
+            };
             codes.push(version.suback_code(reason));
         }
         // The answer goes first: clients give up waiting for it long before a large retained set is through.
-        self.explain(id, worst(&codes), (TOO_DEEP, codes.len()), |clients, properties| {
+        let (why, position) = match is_unstorable {
+            true => (STORE_FAILS, 0),
+            false => (TOO_DEEP, self.clients.promise(session, now)),
+        };
+        let wait = Wait { position, publish: 0 };
+        self.explain(id, worst(&codes), (why, codes.len()), |clients, properties| {
             let ack = SubAck { packet_id: packet.packet_id, properties, codes: &codes };
-            clients.send(id, &Packet::SubAck(ack));
+            clients.send_after(id, &Packet::SubAck(ack), wait);
         });
-        self.pump(self.clients.links[id as usize].session, now);
+        self.pump(session, now);
         Ok(())
     }
 
@@ -50,7 +65,8 @@ impl Broker {
             log::info!("Client {} subscribes to more than {LEVELS_MAX} levels; refused.", self.clients.name(id));
             return ReasonCode::TopicFilterInvalid;
         }
-        if filter.share_name.is_some() && self.index.share_count() == SHARES_MAX {
+        let is_full = self.clients.memory.level() == Level::Full && self.index.find(filter).is_none();
+        if is_full || self.subscription_is_refused(filter) {
             return ReasonCode::QuotaExceeded;
         }
         let link = &self.clients.links[id as usize];
@@ -66,8 +82,10 @@ impl Broker {
         if filter.filter.starts_with("$SYS/") {
             self.begin_sys(now);
         }
+        let older = self.index.find(filter).and_then(|key| self.index.subscriber(key, session).copied());
         let (key, is_new) = self.index.subscribe(filter, subscriber);
         log::debug!("{} {} {text}", self.clients.client_id(id), qos as u8);
+        let number = self.clients.sessions[session as usize].number;
         let session = self.clients.session_mut(session);
         if is_new {
             session.subscriptions.push(key);
@@ -83,7 +101,8 @@ impl Broker {
             RetainHandling::DoNotSend => false,
         };
         // [MQTT-3.3.1-6] (3.1.1) [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] (5.0); shares get none.
-        if wants_retained && key.share_id().is_none() && self.retained.len() > 0 {
+        let owes_retained = wants_retained && key.share_id().is_none() && self.retained.len() > 0;
+        if owes_retained {
             let cursors = &mut session.delivery_mut().cursors;
             if !is_new {
                 cursors.retain(|cursor| cursor.key != key);
@@ -93,6 +112,19 @@ impl Broker {
             let cursors = delivery.cursors.iter_mut().filter(|cursor| cursor.key == key);
             cursors.for_each(|cursor| cursor.subscriber = subscriber);
         }
+        if owes_retained || older != Some(subscriber) {
+            let Subscriber { subscription_id, qos, no_local, retain_as_published, .. } = subscriber;
+            let record = SubscriptionRecord {
+                session: number,
+                filter: text,
+                subscription_id,
+                qos,
+                no_local,
+                retain_as_published,
+                owes_retained,
+            };
+            self.clients.store.subscribed(record, now);
+        }
         match qos as u8 {
             0 => ReasonCode::Success,
             1 => ReasonCode::GrantedQoS1,
@@ -100,38 +132,56 @@ impl Broker {
         }
     }
 
-    pub(super) fn unsubscribe(&mut self, id: LinkId, packet: Unsubscribe) -> Result<(), CloseReason> {
+    /// Whether there are as many shares as there may be, and this filter would add one.
+    pub(super) fn subscription_is_refused(&self, filter: ShareFilter) -> bool {
+        filter.share_name.is_some() && self.index.share_count() == SHARES_MAX
+            || filter.filter.split('/').count() > LEVELS_MAX
+    }
+
+    pub(super) fn unsubscribe(&mut self, id: LinkId, packet: Unsubscribe, now: Millis) -> Result<(), CloseReason> {
         let mut codes = Vec::new();
         for filter in packet.filters() {
-            codes.push(self.unsubscribe_one(id, filter) as u8);
+            codes.push(self.unsubscribe_one(id, filter, now) as u8);
         }
+        let position = self.clients.promise(self.clients.links[id as usize].session, now);
         // Also if nothing was subscribed. [MQTT-3.10.4-5]
         self.explain(id, worst(&codes), (NO_FILTER, codes.len()), |clients, properties| {
             let ack = SubAck { packet_id: packet.packet_id, properties, codes: &codes };
-            clients.send(id, &Packet::UnsubAck(ack));
+            clients.send_after(id, &Packet::UnsubAck(ack), Wait { position, publish: 0 });
         });
         Ok(())
     }
 
-    fn unsubscribe_one(&mut self, id: LinkId, text: &str) -> ReasonCode {
+    fn unsubscribe_one(&mut self, id: LinkId, text: &str, now: Millis) -> ReasonCode {
         let Some(filter) = ShareFilter::parse(text) else { return ReasonCode::TopicFilterInvalid };
         log::debug!("{} {text}", self.clients.client_id(id));
         let session_id = self.clients.links[id as usize].session;
-        let session = self.clients.session_mut(session_id);
         let Some(key) = self.index.find(filter) else { return ReasonCode::NoSubscriptionExisted };
-        let Some(at) = session.subscriptions.iter().position(|&own| own == key) else {
+        if !self.remove_subscription(session_id, key) {
             return ReasonCode::NoSubscriptionExisted;
-        };
+        }
+        let number = self.clients.sessions[session_id as usize].number;
+        self.clients.store.unsubscribed(number, session_id, text, now);
+        ReasonCode::Success
+    }
+
+    /// Removes a subscription; false if the session has none with this key.
+    pub(super) fn remove_subscription(&mut self, session_id: u32, key: SubscriptionKey) -> bool {
+        let session = self.clients.session_mut(session_id);
+        let Some(at) = session.subscriptions.iter().position(|&own| own == key) else { return false };
         session.subscriptions.swap_remove(at);
         if let Some(delivery) = session.delivery.as_deref_mut() {
             delivery.cursors.retain(|cursor| cursor.key != key);
         }
         self.index.unsubscribe(key, session_id);
-        ReasonCode::Success
+        true
     }
 }
 
-const TOO_DEEP: &str = "a topic filter has more than 201 levels, or there are a million shared subscriptions";
+const STORE_FAILS: &str =
+    "subscriptions could not be stored: the storage of the broker is full or fails; try again later";
+const TOO_DEEP: &str =
+    "a topic filter has more than 201 levels, there are a million shared subscriptions, or memory is short";
 const NO_FILTER: &str =
     "a topic filter is not valid: '+' fills a level, '#' the last one, and $share/NAME/ needs a name and a filter";
 

@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 use super::message::MessageParts;
 use super::stats::Stats;
+use super::store::StoreStats;
 use super::{Broker, NONE, timers};
 use crate::codec::QoS;
 use crate::time::Millis;
@@ -71,6 +72,16 @@ const NUMBERS: [Row<Broker>; 23] = [
         let is_counted = broker.retained.find("$SYS/broker/retained messages/count").is_some();
         broker.retained_count() as u64 + !is_counted as u64
     }),
+];
+
+/// Topics below `$SYS/broker/store/`, with persistence: what it does to the flash.
+const STORE: [Row<StoreStats>; 6] = [
+    ("files/bytes", |stats| stats.held_bytes),
+    ("changes/bytes", |stats| stats.batch_bytes),
+    ("written/bytes", |stats| stats.written_bytes),
+    ("written/bytes/year", |stats| stats.yearly_bytes),
+    ("syncs", |stats| stats.syncs),
+    ("compactions", |stats| stats.snapshots),
 ];
 
 /// Topics below `$SYS/broker/load/`, and the counters whose growth they average.
@@ -137,7 +148,7 @@ impl Broker {
     fn publish_sys(&mut self, now: Millis) {
         let mut text = std::mem::take(&mut self.sys.text);
         self.publish_value(VERSION, concat!("midge version ", env!("CARGO_PKG_VERSION")), now);
-        set(&mut text, format_args!("{} seconds", now.0 / 1000));
+        set(&mut text, format_args!("{} seconds", (now - self.started_at).0 / 1000));
         self.publish_value(UPTIME, &text, now);
         self.publish_losers(&mut text, now);
         self.publish_loads(&mut text, now);
@@ -146,6 +157,13 @@ impl Broker {
             set(&mut topic, format_args!("$SYS/broker/{name}"));
             set(&mut text, format_args!("{}", value(self)));
             self.publish_value(&topic, &text, now);
+        }
+        if self.clients.store.is_on() {
+            for (name, value) in STORE {
+                set(&mut topic, format_args!("$SYS/broker/store/{name}"));
+                set(&mut text, format_args!("{}", value(&self.clients.store.stats)));
+                self.publish_value(&topic, &text, now);
+            }
         }
         self.sys.text = text;
     }
@@ -207,7 +225,7 @@ impl Broker {
             properties: &[],
             payload: value.as_bytes(),
         };
-        self.retain(&parts, NONE);
+        self.retain(&parts, NONE, now);
         self.route(parts, NONE, now);
     }
 
@@ -217,7 +235,8 @@ impl Broker {
         let loads = LOADS
             .into_iter()
             .flat_map(|(name, _)| SPANS.into_iter().map(move |(span, _)| format!("$SYS/broker/load/{name}/{span}")));
-        for topic in numbers.chain(loads).chain([LOSERS, VERSION, UPTIME].map(str::to_string)) {
+        let store = STORE.into_iter().map(|(name, _)| format!("$SYS/broker/store/{name}"));
+        for topic in numbers.chain(loads).chain(store).chain([LOSERS, VERSION, UPTIME].map(str::to_string)) {
             self.retained.remove(&topic);
         }
     }

@@ -5,6 +5,7 @@
 use super::clients::Clients;
 use super::close::CloseReason;
 use super::link::{LinkId, Paused, State};
+use super::session::Inflight;
 use super::{Broker, NONE};
 use crate::time::Millis;
 use crate::wheel::{Owner, TimerId};
@@ -76,9 +77,9 @@ impl Broker {
             State::Connected => {
                 // A client that is not listened to cannot be blamed for silence; one that does not read can.
                 let heard = match link.paused {
-                    _ if link.is_resumed => now,
+                    _ if link.is_resumed || link.held.is_some() => now,
                     Paused::No => link.last_received,
-                    Paused::ForSubscriber(_) => now,
+                    Paused::ForSubscriber(_) | Paused::ForStore => now,
                     Paused::ForOwnOutput => link.last_received,
                 };
                 let deadline = heard + Millis(link.keep_alive_ms.into());
@@ -148,10 +149,12 @@ impl Clients {
         let sent = delivery.sent;
         for at in 0..sent {
             let delivery = self.sessions[id as usize].delivery_mut();
-            if delivery.inflight.get(at).is_none_or(|entry| entry.sent_at + interval > now) {
+            let durable = self.store.durable();
+            let is_due = |entry: &Inflight| entry.sent_at + interval <= now && entry.gate <= durable;
+            if !delivery.inflight.get(at).is_some_and(is_due) {
                 continue;
             }
-            if self.links[link as usize].output.len() >= super::link::Link::OUTPUT_HIGH {
+            if self.links[link as usize].output.len() >= self.memory.output_high {
                 break;
             }
             self.stats.retransmissions += 1;

@@ -52,6 +52,7 @@ impl Broker {
     pub(super) fn publish_will(&mut self, id: u32, now: Millis) {
         let session = self.clients.session_mut(id);
         let Some(will) = session.will.take() else { return };
+        self.clients.store_session(id, now);
         if !self.may_publish(&self.clients.sessions[id as usize].client_id, &will.topic) {
             return;
         }
@@ -63,9 +64,12 @@ impl Broker {
             properties: &will.properties,
             payload: &will.payload,
         };
+        if self.clients.gate_will(id, &parts, now) {
+            return;
+        }
         if will.retain {
             // [MQTT-3.1.2-17] (3.1.1) [MQTT-3.1.2-15] (5.0)
-            self.retain(&parts, id);
+            self.retain(&parts, id, now);
         }
         // A will is one message, and its publisher is gone: nobody waits.
         self.route(parts, NONE, now);

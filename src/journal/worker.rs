@@ -22,6 +22,7 @@ pub struct Worker {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    finished: Condvar,
 }
 
 #[derive(Default)]
@@ -35,7 +36,7 @@ struct State {
 impl Worker {
     /// Starts the thread. `wake` is called on it after each task, when `take_done` has something.
     pub fn start(directory: Directory, mode: Mode, wake: impl Fn() + Send + 'static) -> io::Result<Worker> {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), finished: Condvar::new() });
         let theirs = Arc::clone(&shared);
         let mut disk = Disk::new(directory, mode != Mode::Never);
         let builder = thread::Builder::new().name("midge-journal".to_string()).stack_size(STACK_BYTES);
@@ -44,6 +45,7 @@ impl Worker {
                 let result = perform(&mut disk, &task, &theirs);
                 let wear = disk.take_wear();
                 theirs.lock().done = Some(Done { task, result, wear });
+                theirs.finished.notify_all();
                 wake();
             }
         })?;
@@ -61,6 +63,12 @@ impl Worker {
     /// What became of the task that was submitted last, once.
     pub fn take_done(&self) -> Option<Done> {
         self.shared.lock().done.take()
+    }
+
+    /// Waits until the task that was submitted last is done.
+    pub fn wait(&self) {
+        let busy = |state: &mut State| state.done.is_none();
+        drop(self.shared.finished.wait_while(self.shared.lock(), busy));
     }
 
     /// For tests: from now on no sync begins, as if the device had stalled.

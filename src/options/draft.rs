@@ -3,7 +3,7 @@
 use log::LevelFilter;
 
 use super::Settings;
-use crate::config::{Config, Host, ListenerConfig, Protocol};
+use crate::config::{Config, Host, ListenerConfig, Persistence, Protocol};
 
 /// The port of MQTT.
 const PORT: u16 = 1883;
@@ -17,6 +17,11 @@ pub struct Draft {
     /// The protocol of `local_ports`.
     pub local_protocol: Option<Protocol>,
     pub allow_anonymous: Option<bool>,
+    pub persistence: bool,
+    /// Bytes; 0 = none. Nothing said: an eighth of the machine's.
+    pub memory_limit: Option<u32>,
+    pub persistence_location: Option<String>,
+    pub persistence_sync: Option<Persistence>,
     pub verbose: bool,
     pub quiet: bool,
     pub question: Option<Question>,
@@ -57,9 +62,32 @@ impl Draft {
             let protocol = self.local_protocol.unwrap_or_default();
             listeners.extend(ports.into_iter().map(|port| (port, Host::Loopback, protocol)));
         }
+        let mut core = self.core;
+        if self.persistence {
+            core.persistence = self.persistence_sync.unwrap_or(Persistence::Always);
+        } else if self.persistence_location.is_some() || self.persistence_sync.is_some() {
+            warnings.push(
+                "Nothing will be stored: --persistence-location and --persistence-sync need --persistence true."
+                    .to_string(),
+            );
+        }
+        match core.persistence {
+            Persistence::Interval(seconds) => warnings.push(format!(
+                "persistence_sync is 'interval {seconds}': when the broker or its machine dies, what was acknowledged in \
+                 the last {seconds} seconds is lost."
+            )),
+            Persistence::Never => warnings.push(
+                "persistence_sync is 'never': when the power is cut, what was acknowledged in the last half minute or so \
+                 is lost, as much as the system had not written yet."
+                    .to_string(),
+            ),
+            Persistence::Off | Persistence::Always => {}
+        }
         let listener = |(port, host, protocol)| ListenerConfig { port, host, allow_anonymous, protocol };
         Settings {
-            core: self.core,
+            core,
+            memory_limit: self.memory_limit.map(u64::from),
+            store: self.persistence.then(|| self.persistence_location.unwrap_or_else(|| ".".to_string()).into()),
             listeners: listeners.into_iter().map(listener).collect(),
             local_only,
             log_level: match (self.quiet, self.verbose) {

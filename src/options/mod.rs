@@ -9,6 +9,7 @@ mod value;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 
 use getopts::{Fail, Options};
 use log::LevelFilter;
@@ -36,6 +37,10 @@ pub enum Parsed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub core: Config,
+    /// The ceiling over all memory in bytes, 0 = none; nothing if it depends on the machine.
+    pub memory_limit: Option<u64>,
+    /// Where to keep what must survive, if anything is kept.
+    pub store: Option<PathBuf>,
     /// Never empty.
     pub listeners: Vec<ListenerConfig>,
     /// No listener was configured: this machine alone is served, and needs no login.

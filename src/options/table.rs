@@ -25,6 +25,7 @@ pub enum Group {
     Sessions,
     Queues,
     Messages,
+    Storage,
     Program,
 }
 
@@ -89,6 +90,8 @@ const fn number(unit: &'static str, min: u32, max: u32, zero: Zero, set: fn(&mut
 const INT_MAX: u32 = i32::MAX as u32;
 /// The longest string of MQTT.
 const STRING_MAX: usize = u16::MAX as usize;
+/// The longest path of Linux.
+const PATH_MAX: usize = 4095;
 /// The largest Remaining Length of MQTT.
 const PACKET_MAX: u32 = 268_435_455;
 
@@ -315,6 +318,34 @@ pub static OPTIONS: &[Row] = &[
     )
     .scope(Scope::Listener),
     row(
+        Group::Storage,
+        "persistence",
+        Value::Bool(|draft, on| draft.persistence = on),
+        "false",
+        "Keep sessions, subscriptions, queued and retained messages on disk.",
+    ),
+    row(
+        Group::Storage,
+        "persistence_location",
+        Value::Text { bytes_max: PATH_MAX, set: |draft, path| draft.persistence_location = Some(path.to_string()) },
+        ".",
+        "The directory for that. It is created if only its last part is missing.",
+    ),
+    row(
+        Group::Storage,
+        "persistence_sync",
+        Value::Sync(|draft, sync| draft.persistence_sync = Some(sync)),
+        "always",
+        "When changes reach the disk: always before they are acknowledged, at an 'interval SECONDS', or never by force.",
+    ),
+    row(
+        Group::Storage,
+        "memory_limit",
+        number("BYTES", 0, u32::MAX, Zero::OrLessMeans("no limit"), |draft, bytes| draft.memory_limit = Some(bytes)),
+        "",
+        "Bytes that may be allocated before things are given up. By default an eighth of the machine's memory.",
+    ),
+    row(
         Group::Program,
         "sys_interval",
         number("SECONDS", 1, 65_535, Zero::Means("no such topics"), |draft, s| draft.core.sys_interval_s = s as u16),
@@ -399,13 +430,17 @@ mod tests {
             assert_ne!(format!("{draft:?}"), before, "{}", row.name);
         }
         let fields = |config: &Config| format!("{config:#?}").lines().map(str::to_string).collect::<Vec<_>>();
-        let changed = fields(&draft.core);
+        let settings = draft.settle();
+        let core = Config { memory_limit: settings.memory_limit.unwrap_or_default(), ..settings.core };
+        let changed = fields(&core);
         for line in fields(&Config::default()).iter().filter(|line| line.ends_with(',')) {
             assert!(!changed.contains(line), "no option for {line}");
         }
     }
 
-    const NOT_DEFAULT: [(&str, &str); 15] = [
+    const NOT_DEFAULT: [(&str, &str); 17] = [
+        ("persistence", "true"),
+        ("persistence_sync", "interval 7"),
         ("protocol", "websockets"),
         ("allow_anonymous", "false"),
         ("persistent_client_expiration", "1y"),

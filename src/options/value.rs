@@ -1,7 +1,7 @@
 //! The kinds of values, how each is written, and how a written one gets into the draft. The rules are Mosquitto's.
 
 use super::draft::Draft;
-use crate::config::Host;
+use crate::config::{Host, Persistence};
 
 /// A kind of value and where it goes.
 pub enum Value {
@@ -27,6 +27,8 @@ pub enum Value {
         bytes_max: usize,
         set: fn(&mut Draft, &str),
     },
+    /// always, interval SECONDS, or never
+    Sync(fn(&mut Draft, Persistence)),
     /// PORT [ADDRESS|HOST]
     Listener(fn(&mut Draft, u16, Host)),
 }
@@ -64,6 +66,7 @@ impl Value {
                 }
                 set(draft, text);
             }
+            Value::Sync(set) => set(draft, sync(text)?),
             Value::Listener(set) => {
                 let (port, host) = listener(text)?;
                 set(draft, port, host);
@@ -90,6 +93,7 @@ impl Value {
                 None => String::new(),
             },
             Value::Text { bytes_max, .. } => format!("a text of 1 to {bytes_max} bytes"),
+            Value::Sync(_) => "always, never, or interval and a number of seconds from 1 to 3600".to_string(),
             Value::Listener(_) => "a port from 0 to 65535 and, if wanted, a blank and an address or host".to_string(),
         }
     }
@@ -111,8 +115,20 @@ impl Value {
             Value::Span(_) => "SPAN",
             Value::Word { name, .. } => name,
             Value::Text { .. } => "TEXT",
+            Value::Sync(_) => "MODE",
             Value::Listener(_) => "'PORT [HOST]'",
         }
+    }
+}
+
+fn sync(text: &str) -> Option<Persistence> {
+    match text.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+        ["always"] => Some(Persistence::Always),
+        ["never"] => Some(Persistence::Never),
+        ["interval", seconds] => {
+            seconds.parse().ok().filter(|seconds| (1..=3600).contains(seconds)).map(Persistence::Interval)
+        }
+        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! descriptor in reserve, memory given back, and a file's lock. Knows nothing of MQTT. Together with `net` the only place with
 //! `unsafe`.
 
+mod allocated;
 mod file_lock;
 mod limits;
 mod memory;
@@ -9,6 +10,7 @@ mod port_holder;
 mod reserve;
 mod signals;
 
+pub use allocated::{Counting, allocated, memory_of_machine};
 pub use file_lock::lock_file;
 pub use limits::raise_descriptor_limit;
 pub use memory::{give_back_memory, give_back_pages};

@@ -13,6 +13,8 @@ pub enum Signal {
     Terminate,
     /// SIGINT: somebody at a terminal does.
     Interrupt,
+    /// SIGUSR1: somebody wants to know how the store is doing.
+    User1,
 }
 
 /// The read end of the blocked signals. Never closed before the process ends: they stay blocked.
@@ -31,6 +33,7 @@ impl Signals {
             libc::sigemptyset(&mut mask);
             libc::sigaddset(&mut mask, libc::SIGTERM);
             libc::sigaddset(&mut mask, libc::SIGINT);
+            libc::sigaddset(&mut mask, libc::SIGUSR1);
             let error = libc::pthread_sigmask(libc::SIG_BLOCK, &mask, ptr::null_mut());
             if error != 0 {
                 return Err(io::Error::from_raw_os_error(error));
@@ -58,6 +61,7 @@ impl Signals {
             match info.ssi_signo as libc::c_int {
                 libc::SIGTERM => return Some(Signal::Terminate),
                 libc::SIGINT => return Some(Signal::Interrupt),
+                libc::SIGUSR1 => return Some(Signal::User1),
                 _ => {}
             }
         }

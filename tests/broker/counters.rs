@@ -18,7 +18,8 @@ fn what_is_held_is_counted() {
     w.publish(p, "retain t/2 world!");
     assert_eq!((w.broker.link_count(), w.broker.session_count(), w.broker.subscription_count()), (3, 3, 4));
     assert_eq!((w.broker.retained_count(), w.broker.retained_bytes()), (2, "t/1hello".len() + "t/2world!".len()));
-    assert_eq!(w.broker.config(), &midge::config::Config::default());
+    let persistence = w.broker.config().persistence;
+    assert_eq!(w.broker.config(), &midge::config::Config { persistence, ..Default::default() });
 }
 
 #[test]

@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Once;
 
-use midge::broker::{Broker, HangUp, LinkId, Peer};
+use midge::broker::{Batch, Broker, HangUp, LinkId, Part, Peer, Replay};
 use midge::buffer::OutBuf;
 use midge::codec::{self, Direction, Packet, QoS, Split, Version};
-use midge::config::Config;
+use midge::config::{Config, Persistence};
 use midge::time::Millis;
 
 use crate::hello::{Hello, v311};
@@ -19,13 +19,35 @@ use crate::script::{self, Detail};
 /// One read of the server's loop.
 const READ_LEN: usize = 64 << 10;
 
+/// The tests are built twice: as `broker_stored`, every world has a store, which must change nothing else.
+pub const IS_STORED: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"broker_stored");
+
 /// Number of a client in its world.
 pub type Client = usize;
 
 pub struct World {
     pub broker: Broker,
     pub now: Millis,
+    pub disk: Disk,
     ends: Vec<End>,
+}
+
+/// Where the broker's batches go.
+#[derive(Default)]
+pub struct Disk {
+    /// Those that are safe.
+    pub batches: Vec<(Vec<u8>, Part)>,
+    /// Handed over and not safe yet.
+    under_way: Option<(Batch, Vec<u8>)>,
+    /// Batches are not made safe unless `World::sync` says so, and made only when they are due.
+    pub is_slow: bool,
+}
+
+impl Disk {
+    /// Bytes of all batches that are safe.
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(|(bytes, _)| bytes.len()).sum()
+    }
 }
 
 /// The client's end of a connection.
@@ -62,8 +84,76 @@ impl World {
         capture_log();
         let mut config = Config::default();
         change(&mut config);
+        if IS_STORED && config.persistence == Persistence::Off {
+            config.persistence = Persistence::Always;
+        }
         // Not 0, so that a time nobody set shows.
-        World { broker: Broker::new(config, 0x5EED), now: Millis(1_000_000), ends: Vec::new() }
+        let (now, disk) = (Millis(1_000_000), Disk::default());
+        World { broker: Broker::new(config, 0x5EED), now, disk, ends: Vec::new() }
+    }
+
+    /// With a store that makes everything safe at once.
+    pub fn stored() -> World {
+        World::with(|config| config.persistence = Persistence::Always)
+    }
+
+    /// Writes and syncs what is due, or all there is.
+    fn commit(&mut self) {
+        while self.disk.under_way.is_none() {
+            let is_due = self.broker.batch_due().is_some_and(|at| at <= self.now || !self.disk.is_slow);
+            if !is_due {
+                return;
+            }
+            let mut bytes = Vec::new();
+            if let Some(batch) = self.broker.take_batch(&mut bytes, !self.disk.is_slow, self.now) {
+                self.disk.under_way = Some((batch, bytes));
+            }
+            if !self.disk.is_slow {
+                self.finish_sync();
+            }
+        }
+    }
+
+    fn finish_sync(&mut self) {
+        if let Some((batch, bytes)) = self.disk.under_way.take() {
+            if batch.part == Part::End {
+                let begin = self.disk.batches.iter().rposition(|(_, part)| *part == Part::Begin);
+                self.disk.batches.drain(..begin.unwrap_or(self.disk.batches.len()));
+            }
+            self.disk.batches.push((bytes, batch.part));
+            self.broker.durable(batch.position, self.now);
+        }
+    }
+
+    /// What is under way becomes safe; whether there was something.
+    pub fn sync(&mut self) -> bool {
+        let is_under_way = self.disk.under_way.is_some();
+        self.finish_sync();
+        self.turn();
+        is_under_way
+    }
+
+    /// The power is cut: what was not safe is lost, and so are the connections. The broker starts again.
+    pub fn cut_power(&mut self) {
+        self.disk.under_way = None;
+        self.broker = self.replayed();
+        self.ends.iter_mut().for_each(|end| {
+            end.link = None;
+            end.sent.clear();
+        });
+        self.turn();
+    }
+
+    /// A broker that started with what is safe.
+    pub fn replayed(&self) -> Broker {
+        let mut broker = Broker::new(self.broker.config().clone(), 0x5EED);
+        let mut replay = Replay::default();
+        for (bytes, part) in &self.disk.batches {
+            replay.apply(&mut broker, bytes, *part).expect("its own records");
+        }
+        replay.finish(&mut broker, self.now);
+        broker.check_invariants();
+        broker
     }
 
     /// A connection on which nothing was said yet; what the broker says is read as `version`.
@@ -103,6 +193,14 @@ impl World {
         let client = self.connect(hello);
         let answer = self.hear_one(client).unwrap_or_default();
         assert!(answer.starts_with("CONNACK 00"), "not let in: {answer}");
+        client
+    }
+
+    /// As `join`, of a client that acknowledges whatever it gets.
+    pub fn client_that_acknowledges(&mut self, hello: Hello) -> Client {
+        let client = self.dial(hello.version);
+        self.acknowledges(client);
+        self.send(client, &hello.bytes());
         client
     }
 
@@ -169,6 +267,15 @@ impl World {
                 self.hear_answer(client, &format!("PUBCOMP #{id}"));
             }
         }
+    }
+
+    /// Publishes without waiting for the answers, which are thrown away.
+    pub fn publish_all(&mut self, client: Client, messages: &[&str]) {
+        for words in messages {
+            let id = self.next_packet_id(client);
+            self.tell(client, &format!("PUBLISH #{id} {words}"));
+        }
+        self.ends[client].inbox.clear();
     }
 
     /// Takes the packet that begins with `text` out of what the client got.
@@ -286,7 +393,7 @@ impl World {
     pub fn advance(&mut self, ms: u64) {
         let end = self.now + Millis(ms);
         let mut turns = 0;
-        while let Some(deadline) = self.broker.next_deadline()
+        while let Some(deadline) = self.next_deadline()
             && deadline <= end
         {
             self.now = self.now.max(deadline);
@@ -296,6 +403,11 @@ impl World {
         }
         self.now = end;
         self.turn();
+    }
+
+    fn next_deadline(&self) -> Option<Millis> {
+        let batch_due = self.broker.batch_due().filter(|_| self.disk.under_way.is_none());
+        self.broker.next_deadline().into_iter().chain(batch_due).min()
     }
 
     pub fn advance_s(&mut self, seconds: u64) {
@@ -327,12 +439,15 @@ impl World {
             let mut readable = Vec::new();
             self.broker.resume(&mut readable, self.now);
             self.broker.check_invariants();
-            self.write();
+            let has_written = self.write();
             self.reap();
             rounds += 1;
             assert!(rounds < 1_000_000, "the broker always has work");
             if !has_read && readable.is_empty() && !self.broker.has_work() {
-                break;
+                self.commit();
+                if !self.broker.has_work() && !has_written {
+                    break;
+                }
             }
         }
         self.broker.check_invariants();
@@ -354,10 +469,11 @@ impl World {
         has_read
     }
 
-    /// One write of each link with output.
-    fn write(&mut self) {
+    /// One write of each link with output; whether there was any.
+    fn write(&mut self) -> bool {
         let mut dirty = Vec::new();
         self.broker.take_dirty(&mut dirty);
+        let has_written = !dirty.is_empty();
         for link in dirty {
             let end = self.ends.iter_mut().find(|end| end.link == Some(link)).expect("output for nobody");
             if end.is_broken {
@@ -381,6 +497,7 @@ impl World {
                 self.broker.mark_unwritten(link);
             }
         }
+        has_written
     }
 
     fn reap(&mut self) {

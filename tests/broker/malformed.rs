@@ -3,7 +3,7 @@
 
 use midge::codec::Version;
 
-use crate::harness::{World, unhex};
+use crate::harness::{IS_STORED, World, unhex};
 use crate::hello::{BOTH, EVERY, Hello, v5, v31, v311};
 use crate::script;
 
@@ -40,6 +40,9 @@ fn outcome(version: Version, pieces: &[&[u8]]) -> (String, String, [usize; 3]) {
 
 #[test]
 fn every_split_of_a_session_gives_what_it_gives_in_one_piece() {
+    if IS_STORED {
+        return; // When an answer may be sent then depends on the turn.
+    }
     for hello in EVERY {
         let (bytes, version) = (session(hello), hello("").version);
         let whole = outcome(version, &[&bytes]);
@@ -53,6 +56,9 @@ fn every_split_of_a_session_gives_what_it_gives_in_one_piece() {
 
 #[test]
 fn a_session_byte_by_byte_gives_what_it_gives_in_one_piece() {
+    if IS_STORED {
+        return; // When an answer may be sent then depends on the turn.
+    }
     for hello in EVERY {
         let (bytes, version) = (session(hello), hello("").version);
         let whole = outcome(version, &[&bytes]);
@@ -64,6 +70,9 @@ fn a_session_byte_by_byte_gives_what_it_gives_in_one_piece() {
 
 #[test]
 fn every_prefix_of_a_session_is_answered_by_a_prefix_of_its_answers() {
+    if IS_STORED {
+        return; // When an answer may be sent then depends on the turn.
+    }
     for hello in BOTH {
         let (bytes, version) = (session(hello), hello("").version);
         let whole = outcome(version, &[&bytes]).0;

@@ -1,0 +1,149 @@
+//! The ceiling over all memory: what is given up, in which order, as it comes nearer. How much is in use is told from outside;
+//! here is what follows. Memory grows only by what clients send, and each step stops one way in which it does:
+//!
+//! ```text
+//! from 75 %    publishers wait for every subscriber that cannot take their message at once, and outputs are kept short
+//! from 85 %    no QoS 0 message is queued, and those that are go
+//! from 95 %    every queue counts as full: its policy decides; retained messages of new topics are refused
+//! from 100 %   new sessions and new subscriptions are refused
+//! ```
+
+use super::Broker;
+use super::link::Link;
+use crate::codec::QoS;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    #[default]
+    Plenty,
+    /// Publishers are slowed down.
+    Slow,
+    /// QoS 0 is not queued.
+    NoQos0,
+    /// Queues overflow.
+    Overflow,
+    /// Nothing new is let in.
+    Full,
+}
+
+/// Percent of the limit at which each level begins.
+const BEGINNINGS: [(Level, u64); 4] =
+    [(Level::Full, 100), (Level::Overflow, 95), (Level::NoQos0, 85), (Level::Slow, 75)];
+/// A level ends so many percent below its beginning, so that it does not come and go.
+const SLACK: u64 = 5;
+/// Output of one link at which messages wait in its queue while memory is short: what a slow link takes in a second.
+const SHORT_OUTPUT: usize = 16 << 10;
+
+pub struct Memory {
+    /// Bytes; 0 = no limit.
+    limit: u64,
+    level: Level,
+    /// The worst level that was logged since there was plenty.
+    logged: Level,
+    /// Output of one link at which messages wait in its queue.
+    pub output_high: usize,
+}
+
+impl Memory {
+    pub fn new(limit: u64) -> Memory {
+        Memory { limit, level: Level::Plenty, logged: Level::Plenty, output_high: Link::OUTPUT_HIGH }
+    }
+
+    #[inline]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The level for so many bytes in use.
+    fn level_at(&self, used: u64) -> Level {
+        let reached = |slack: u64| {
+            let begins = |percent: u64| used >= self.limit / 100 * (percent - slack);
+            BEGINNINGS.iter().find(|(_, percent)| begins(*percent)).map_or(Level::Plenty, |(level, _)| *level)
+        };
+        // Up at the beginning, down below it.
+        reached(0).max(self.level.min(reached(SLACK)))
+    }
+}
+
+impl Broker {
+    /// How many bytes the process has allocated. To be called before more input is handled.
+    #[inline]
+    pub fn set_memory_used(&mut self, used: usize) {
+        let memory = &self.clients.memory;
+        if memory.limit != 0 {
+            let level = memory.level_at(used as u64);
+            if level != memory.level {
+                self.change_level(level, used as u64);
+            }
+        }
+    }
+
+    #[cold]
+    fn change_level(&mut self, level: Level, used: u64) {
+        let memory = &mut self.clients.memory;
+        memory.level = level;
+        memory.output_high = if level >= Level::Slow { SHORT_OUTPUT } else { Link::OUTPUT_HIGH };
+        let what = match level {
+            Level::Plenty => "there is plenty again",
+            Level::Slow => "publishers wait for slow subscribers",
+            Level::NoQos0 => "QoS 0 messages are not queued any more",
+            Level::Overflow => "every queue counts as full, and retained messages of new topics are refused",
+            Level::Full => "new sessions and subscriptions are refused",
+        };
+        if level > memory.logged {
+            log::warn!("Memory: {} of {} kB are in use (memory_limit); {what}.", used >> 10, memory.limit >> 10);
+            memory.logged = level;
+        } else if level == Level::Plenty {
+            log::info!("Memory: {} of {} kB are in use; {what}.", used >> 10, memory.limit >> 10);
+            memory.logged = level;
+        }
+        if level >= Level::NoQos0 {
+            self.drop_queued_qos0();
+        }
+    }
+
+    /// Drops the QoS 0 messages of all queues.
+    fn drop_queued_qos0(&mut self) {
+        let clients = &mut self.clients;
+        let with_some = |(id, session): (usize, &super::session::Session)| {
+            session.delivery.as_deref().is_some_and(|delivery| delivery.queue_qos0 > 0).then_some(id as u32)
+        };
+        for id in clients.sessions.iter().filter_map(with_some).collect::<Vec<_>>() {
+            let dropped = clients.session_mut(id).delivery_mut().take_queued(|queued| queued.qos == QoS::AtMostOnce);
+            for queued in &dropped {
+                clients.count_drop(id, queued.message.topic());
+            }
+            clients.session_mut(id).delivery_mut().shrink();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_begin_at_their_share_of_the_limit_and_end_a_little_below() {
+        let mut memory = Memory::new(1000);
+        for (used, level) in [
+            (0, Level::Plenty),
+            (749, Level::Plenty),
+            (750, Level::Slow),
+            (849, Level::Slow),
+            (850, Level::NoQos0),
+            (950, Level::Overflow),
+            (1000, Level::Full),
+            (u64::MAX, Level::Full),
+            (950, Level::Full),
+            (949, Level::Overflow),
+            (899, Level::NoQos0),
+            (800, Level::NoQos0),
+            (799, Level::Slow),
+            (700, Level::Slow),
+            (699, Level::Plenty),
+        ] {
+            memory.level = memory.level_at(used);
+            assert_eq!(memory.level, level, "{used}");
+        }
+    }
+}

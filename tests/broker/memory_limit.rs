@@ -1,0 +1,103 @@
+//! The ceiling over all memory: what is given up, in which order, and that it comes back.
+
+use crate::harness::{World, log_count};
+use crate::hello::{v5, v311};
+use midge::config::QueuePolicy;
+
+fn world(policy: QueuePolicy) -> World {
+    World::with(|config| {
+        config.memory_limit = 100_000;
+        config.queue_policy = policy;
+        config.queue_qos0_messages = true;
+    })
+}
+
+#[test]
+fn first_publishers_wait_for_those_who_cannot_take_their_messages() {
+    for (used, answered) in [(74_000, 30), (75_000, 21)] {
+        let mut w = world(QueuePolicy::DropNewest);
+        let (p, s) = (w.client("p"), w.client("s"));
+        w.subscribe(s, "t 1");
+        w.broker.set_memory_used(used);
+        for id in 1..=30 {
+            w.tell(p, &format!("PUBLISH q1 #{id} t x"));
+        }
+        // The window takes 20; the publisher of the one that had to be queued is not listened to.
+        assert_eq!((w.heard(s).matches("PUBLISH").count(), w.heard(p).matches("PUBACK").count()), (20, answered));
+        w.acknowledges(s);
+        for id in 1..=20 {
+            w.tell(s, &format!("PUBACK #{id}"));
+        }
+        assert_eq!((w.heard(s).matches("PUBLISH").count(), w.heard(p).matches("PUBACK").count()), (10, 30 - answered));
+    }
+}
+
+#[test]
+fn then_qos_0_is_not_queued_and_what_was_goes() {
+    let mut w = world(QueuePolicy::DropNewest);
+    let (p, s) = (w.client("p"), w.join(v311("s").stored()));
+    w.subscribe(s, "t 1");
+    w.hang_up(s);
+    w.publish(p, "t zero");
+    w.publish(p, "q1 t one");
+    w.broker.set_memory_used(85_000);
+    w.publish(p, "t later");
+    w.publish(p, "q1 t two");
+    w.broker.set_memory_used(0);
+    let s = w.join(v311("s").stored());
+    assert_eq!(w.heard(s), "PUBLISH q1 #1 t one, PUBLISH q1 #2 t two");
+    assert_eq!(w.broker.stats().messages_dropped, 2);
+    assert_eq!((log_count("QoS 0 messages are not queued"), log_count("there is plenty again")), (1, 1));
+}
+
+#[test]
+fn then_every_queue_counts_as_full() {
+    for (policy, kept) in [
+        (QueuePolicy::DropNewest, "PUBLISH q1 #1 t one"),
+        (QueuePolicy::Reject, "PUBLISH q1 #1 t one"),
+        (QueuePolicy::DropOldest, "PUBLISH q1 #1 t two"),
+    ] {
+        let mut w = world(policy);
+        let (p, s) = (w.join(v5("p")), w.join(v311("s").stored()));
+        w.subscribe(s, "t 1");
+        w.hang_up(s);
+        w.publish(p, "q1 t one");
+        w.publish(p, "q1 retain known x");
+        w.broker.set_memory_used(95_000);
+        w.tell(
+            p,
+            "PUBLISH q1 #7 t two, PUBLISH q1 retain #8 new x, PUBLISH q1 retain #9 known y, PUBLISH retain new x",
+        );
+        let code = if policy == QueuePolicy::Reject { " 97" } else { "" };
+        assert_eq!(w.heard(p), format!("PUBACK #7{code}, PUBACK #8 97, PUBACK #9 10"));
+        assert_eq!(w.broker.retained_count(), 1);
+        let s = w.join(v311("s").stored());
+        assert_eq!(w.heard(s), kept);
+    }
+}
+
+#[test]
+fn last_new_sessions_and_subscriptions_are_refused_and_old_ones_go_on() {
+    let mut w = world(QueuePolicy::DropNewest);
+    let (p, s) = (w.client("p"), w.join(v5("s").stored()));
+    w.subscribe(s, "t 1");
+    w.broker.set_memory_used(100_000);
+    let new = w.connect(v5("new"));
+    assert!(w.heard(new).starts_with("CONNACK 97"));
+    let new = w.connect(v311("new"));
+    assert!(w.heard(new).starts_with("CONNACK 03"));
+    let s = w.join(v5("s").stored());
+    w.tell(s, "SUBSCRIBE #1 t 1, SUBSCRIBE #2 other 1");
+    assert_eq!(w.heard(s), "SUBACK #1 01, SUBACK #2 97");
+    w.publish(p, "q1 t x");
+    assert_eq!(w.heard(s), "PUBLISH q1 #1 t x");
+    w.broker.set_memory_used(94_000);
+    w.join(v5("new"));
+}
+
+#[test]
+fn without_a_limit_nothing_is_given_up() {
+    let mut w = World::new();
+    w.broker.set_memory_used(usize::MAX);
+    w.client("c");
+}
