@@ -1,6 +1,6 @@
 //! The bodies of the fuzz targets on input made from fixed seeds.
 
-use crate::{bodies, websocket};
+use crate::{bodies, store, websocket};
 
 fn run(body: fn(&[u8]), seed: u64, rounds: u32) {
     let mut state = seed;
@@ -35,4 +35,14 @@ fn websocket_streams() {
 #[test]
 fn broker() {
     run(bodies::broker, 3, 20_000);
+}
+
+#[test]
+fn journal() {
+    run(store::journal, 5, 2000);
+}
+
+#[test]
+fn records() {
+    run(store::records, 6, 10_000);
 }

@@ -3,4 +3,7 @@
 mod bodies;
 mod made_up;
 mod regressions;
+#[path = "../journal/sim_disk.rs"]
+mod sim_disk;
+mod store;
 mod websocket;

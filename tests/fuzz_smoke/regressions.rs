@@ -189,3 +189,11 @@ fn a_message_that_outgrows_the_largest_packet_on_its_way_is_not_sent() {
         assert_eq!(broker.stats().publishes_received, 2);
     }
 }
+
+#[test]
+fn a_retained_message_without_a_packet_id_to_send_it_with_is_noted() {
+    crate::store::records(
+        b"\x27\x27\x27\xb4\x03\xa3\xf0\xf0\xf0\xa3\xa3\x01\x00\x00\xa3\x03\xa3\xa3\xa3\xa3\xa3\xa3\x03\x7e\xa3\xef\x00\x85CCC\
+          \xa3\xa3\xa3#\xa3Z\xa3",
+    );
+}

@@ -1,11 +1,14 @@
 //! Seeded worlds: a broker, a dozen clients of all versions, and a network that splits, stalls, cuts and jumps, on a
 //! virtual clock. What the broker did is judged by a model that knows the standard and nothing of the broker's state.
 //!
+//! Every other world has a store beside it, and the worlds of `cuts` live with theirs through power cuts.
+//!
 //! `MIDGE_SEED=7 cargo test --test simulation chosen` runs one world and prints its trace if it fails;
 //! `MIDGE_SEEDS=1000..2000` runs many.
 
 mod act;
 mod client;
+mod cuts;
 mod hostile;
 mod ledger;
 mod lives;
@@ -16,7 +19,10 @@ mod node;
 mod plan;
 mod rng;
 mod saboteur;
+mod shadow;
 mod shares;
+#[path = "../journal/sim_disk.rs"]
+mod sim_disk;
 mod verdict;
 mod wire;
 mod world;
@@ -89,6 +95,26 @@ worlds! {
     worlds_50_to_99: 50..100;
     worlds_100_to_149: 100..150;
     worlds_150_to_199: 150..200;
+}
+
+/// Stores beside the worlds are read, and one that forgets is noticed.
+#[test]
+fn stores_beside_the_worlds() {
+    if std::env::var("MIDGE_SEED").is_ok() || std::env::var("MIDGE_SEEDS").is_ok() {
+        return;
+    }
+    let (mut replays, mut found) = (0, 0);
+    for seed in [0, 2, 4, 6, 8, 10] {
+        for forgets in [false, true] {
+            let mut world = World::new(seed, None, false);
+            world.shadow.as_mut().expect("every other world has one").forgets = forgets;
+            world.run();
+            replays += world.shadow.as_ref().map_or(0, |shadow| shadow.replays);
+            assert!(forgets || !world.is_failed(), "seed {seed}: {:?}", world.model.failures);
+            found += usize::from(world.is_failed());
+        }
+    }
+    assert!(replays >= 60 && found >= 2, "{replays} replays, {found} that forget found");
 }
 
 /// A check that cannot fail is a defect.

@@ -1,5 +1,6 @@
 //! Where all chance in a world comes from: one seed, one sequence (splitmix64). Nothing else here is random.
 
+#[derive(Clone)]
 pub struct Rng(u64);
 
 impl Rng {

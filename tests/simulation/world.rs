@@ -2,6 +2,7 @@
 //! server's turn: accept, read, tick, resume, write, free; between the calls the model looks at what came of them.
 
 use midge::broker::{Broker, HangUp, Peer};
+use midge::config::Persistence;
 use midge::time::Millis;
 
 use super::client::{Client, State};
@@ -13,6 +14,7 @@ use super::node::Node;
 use super::plan::Plan;
 use super::rng::Rng;
 use super::saboteur::{Bug, Saboteur};
+use super::shadow::Shadow;
 
 pub struct World {
     pub rng: Rng,
@@ -24,6 +26,8 @@ pub struct World {
     /// Connections with a link or not accepted yet.
     live: Vec<usize>,
     pub hostile: Option<Hostile>,
+    /// In every other world.
+    pub shadow: Option<Shadow>,
     /// Links to be freed at the end of the turn.
     closing: Vec<u32>,
     pub now_ms: u64,
@@ -45,7 +49,12 @@ enum Call {
 impl World {
     pub fn new(seed: u64, bug: Option<Bug>, trace: bool) -> World {
         let mut rng = Rng::new(seed);
-        let plan = Plan::new(&mut rng);
+        let mut plan = Plan::new(&mut rng);
+        let shadow = (seed.is_multiple_of(2) && bug.is_none()).then(|| Shadow::new(seed));
+        if shadow.is_some() {
+            // What is stored is noted, and nobody waits for it.
+            plan.config.persistence = Persistence::Never;
+        }
         let mut model = Model::new(plan.config.clone(), plan.has_hostile, trace);
         model.topics = plan.topics.iter().map(|topic| topic.to_string()).collect();
         model.note(|| format!("{:?}", plan.config));
@@ -58,6 +67,7 @@ impl World {
             conns: Vec::new(),
             live: Vec::new(),
             hostile: plan.has_hostile.then(Hostile::default),
+            shadow,
             closing: Vec::new(),
             now_ms: 0,
             has_faults: true,
@@ -114,6 +124,12 @@ impl World {
             // As the server does when traffic seems to be over: the second time nothing was needed since the first.
             self.node.broker.trim();
             self.node.broker.trim();
+        }
+        if let Some(shadow) = &mut self.shadow {
+            let has_expiry = self.plan.expiry_percent > 0;
+            if let Some(wrong) = shadow.turn(&mut self.node.broker, self.now_ms, has_expiry) {
+                self.model.fail(wrong);
+            }
         }
         self.node.broker.check_invariants();
         if self.node.broker.stats().pauses == 0 {
