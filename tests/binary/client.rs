@@ -34,11 +34,6 @@ pub fn hello<'a>(version: Version, client_id: &'a str, will: Option<Will<'a>>) -
 impl Client {
     /// Connects and waits for CONNACK 0; with a will on `gone/<id>` if asked.
     pub fn connect(port: u16, version: Version, client_id: &str, has_will: bool) -> Client {
-        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        socket.set_nodelay(true).unwrap();
-        let mut client = Client { socket, version, input: Vec::new() };
         let topic = format!("gone/{client_id}");
         let will = Will {
             qos: QoS::AtMostOnce,
@@ -47,10 +42,21 @@ impl Client {
             payload: b"gone",
             properties: Properties::EMPTY,
         };
-        client.send(&Packet::Connect(hello(version, client_id, has_will.then_some(will))));
-        let connack = client.next(|packet| format!("{packet:?}")).expect("no CONNACK");
+        let (client, connack) = Client::greet(port, &hello(version, client_id, has_will.then_some(will)));
         assert!(connack.contains("reason: Success"), "{connack}");
         client
+    }
+
+    /// Connects, and says what CONNACK was like.
+    pub fn greet(port: u16, connect: &Connect) -> (Client, String) {
+        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        socket.set_nodelay(true).unwrap();
+        let mut client = Client { socket, version: connect.version, input: Vec::new() };
+        client.send(&Packet::Connect(*connect));
+        let connack = client.next(|packet| format!("{packet:?}")).expect("no CONNACK");
+        (client, connack)
     }
 
     pub fn send(&mut self, packet: &Packet) {

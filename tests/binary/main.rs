@@ -3,6 +3,8 @@
 
 mod client;
 mod load;
+mod memory;
+mod persistence;
 mod program;
 mod serve;
 mod start;

@@ -82,10 +82,25 @@ impl Midge {
         seen
     }
 
-    /// Sends the signal, waits for the end, and returns it with the lines written since `start_lines`.
-    pub fn stop(mut self, signal: &str) -> (ExitStatus, Vec<String>) {
+    /// Sends the signal.
+    pub fn signal(&self, signal: &str) {
         let kill = format!("kill -{signal} {}", self.pid());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// The next line it writes that has these words, without its time.
+    pub fn line_with(&self, words: &str) -> String {
+        loop {
+            let line = self.line();
+            if line.contains(words) {
+                return without_time(&line).to_string();
+            }
+        }
+    }
+
+    /// Sends the signal, waits for the end, and returns it with the lines written since `start_lines`.
+    pub fn stop(mut self, signal: &str) -> (ExitStatus, Vec<String>) {
+        self.signal(signal);
         let mut rest = Vec::new();
         // The channel ends when the program's standard error does.
         loop {

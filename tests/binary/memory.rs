@@ -1,0 +1,73 @@
+//! The ceiling over all memory, in the real process: clients that want to fill it many times over, and what it takes.
+
+use std::fs;
+
+use midge::codec::{Connect, Packet, Publish, QoS, ReasonCode, Version};
+
+use crate::client::{Client, hello};
+use crate::program::{Midge, port};
+
+const LIMIT: u64 = 8_000_000;
+/// What the program, its libraries and the allocator take besides, and what one turn may add.
+const OTHERS: u64 = 8 << 20;
+
+/// Bytes of `VmHWM`: the most the process ever had in memory.
+fn peak_of(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn memory_has_a_ceiling_whatever_clients_send() {
+    let limit = LIMIT.to_string();
+    let midge = Midge::start(&["-p", "0", "--memory-limit", &limit, "--max-queued-messages", "0"], None);
+    let port = port(&midge.start_lines(), "ipv4").unwrap();
+    for number in 0..50 {
+        let id = format!("away-{number}");
+        let hello = hello(Version::V311, &id, None);
+        let (mut client, _) = Client::greet(port, &Connect { clean_start: false, session_expiry_s: u32::MAX, ..hello });
+        client.subscribe(&format!("to/{number}"), 1);
+    }
+    let mut publisher = Client::connect(port, Version::V5, "publisher", false);
+    // 50 queues of 4 MB each, and 20 MB of retained messages.
+    let payload = vec![b'x'; 10_000];
+    for number in 0..20_000u32 {
+        let packet_id = (number % 60_000 + 1) as u16;
+        publisher.publish(&format!("to/{}", number % 50), &payload, QoS::AtLeastOnce, packet_id);
+        publisher.next(|packet| assert!(matches!(packet, Packet::PubAck(ack) if !ack.reason.is_error()))).unwrap();
+    }
+    let mut refused = 0;
+    for number in 0..2000 {
+        let topic = format!("kept/{number}");
+        let packet = Publish { topic: &topic, retain: true, ..retained(&payload) };
+        publisher.send(&Packet::Publish(packet));
+        publisher.next(|packet| match packet {
+            Packet::PubAck(ack) => refused += (ack.reason == ReasonCode::QuotaExceeded) as u32,
+            other => panic!("{other:?}"),
+        });
+    }
+    let peak = peak_of(midge.pid());
+    assert!(peak < LIMIT + OTHERS, "{peak} bytes");
+    assert!(refused > 1000, "{refused} refused");
+    // It serves whoever is there.
+    let mut other = Client::connect(port, Version::V311, "publisher", false);
+    other.subscribe("t", 0);
+    other.publish("t", b"hello", QoS::AtMostOnce, 0);
+    assert_eq!(other.next_payload(), b"hello");
+    let (status, lines) = midge.stop("TERM");
+    assert!(status.success());
+    assert!(lines.iter().any(|line| line.contains("every queue counts as full")), "{lines:#?}");
+}
+
+fn retained(payload: &[u8]) -> Publish<'_> {
+    Publish {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        topic: "",
+        packet_id: 7,
+        properties: midge::codec::Properties::EMPTY,
+        payload,
+    }
+}
