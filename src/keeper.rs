@@ -178,16 +178,19 @@ impl Keeper {
 
     /// What the store did to the flash, as text for a person.
     pub fn log_wear(&self, now: Millis) {
-        let wear = self.journal.wear();
+        let stats = self.stats(now);
+        let amplification = stats.amplification_hundredths();
         info!(
-            "Store: {} bytes in files; since start {} bytes of changes, {} bytes written, {} syncs, {} compactions; \
-             at this rate {} MB a year.",
-            self.journal.held_bytes(),
-            wear.batch_bytes,
-            wear.written_bytes,
-            wear.syncs,
-            wear.snapshots,
-            self.yearly_bytes(now) / 1_000_000
+            "Store: {} bytes in files; since start {} bytes of changes, {} bytes written ({}.{:02} times as many), {} syncs, \
+             {} compactions; at this rate {} MB a year.",
+            stats.held_bytes,
+            stats.batch_bytes,
+            stats.written_bytes,
+            amplification / 100,
+            amplification % 100,
+            stats.syncs,
+            stats.snapshots,
+            stats.yearly_bytes / 1_000_000
         );
     }
 
@@ -222,19 +225,19 @@ impl Keeper {
                 self.retry = Millis(self.retry.0 * 2).min(RETRY_MAX);
             }
         }
-        self.tell_stats(broker, now);
+        broker.set_store_stats(self.stats(now));
     }
 
-    fn tell_stats(&self, broker: &mut Broker, now: Millis) {
+    fn stats(&self, now: Millis) -> StoreStats {
         let wear = self.journal.wear();
-        broker.set_store_stats(StoreStats {
+        StoreStats {
             held_bytes: self.journal.held_bytes(),
             batch_bytes: wear.batch_bytes,
             written_bytes: wear.written_bytes,
             syncs: wear.syncs,
             snapshots: wear.snapshots,
             yearly_bytes: self.yearly_bytes(now),
-        });
+        }
     }
 
     fn retry(&mut self, now: Millis) {

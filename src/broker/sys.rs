@@ -100,6 +100,8 @@ const LOADS: [Row<Stats>; 9] = [
 /// `COUNT CLIENT_ID` a line for those that lost most.
 const LOSERS: &str = "$SYS/broker/publish/messages/dropped/clients";
 const VERSION: &str = "$SYS/broker/version";
+/// Bytes written for each byte that changed.
+const AMPLIFICATION: &str = "$SYS/broker/store/amplification";
 const UPTIME: &str = "$SYS/broker/uptime";
 
 impl Load {
@@ -164,6 +166,9 @@ impl Broker {
                 set(&mut text, format_args!("{}", value(&self.clients.store.stats)));
                 self.publish_value(&topic, &text, now);
             }
+            let hundredths = self.clients.store.stats.amplification_hundredths();
+            set(&mut text, format_args!("{}.{:02}", hundredths / 100, hundredths % 100));
+            self.publish_value(AMPLIFICATION, &text, now);
         }
         self.sys.text = text;
     }
@@ -236,7 +241,9 @@ impl Broker {
             .into_iter()
             .flat_map(|(name, _)| SPANS.into_iter().map(move |(span, _)| format!("$SYS/broker/load/{name}/{span}")));
         let store = STORE.into_iter().map(|(name, _)| format!("$SYS/broker/store/{name}"));
-        for topic in numbers.chain(loads).chain(store).chain([LOSERS, VERSION, UPTIME].map(str::to_string)) {
+        for topic in
+            numbers.chain(loads).chain(store).chain([LOSERS, VERSION, UPTIME, AMPLIFICATION].map(str::to_string))
+        {
             self.retained.remove(&topic);
         }
     }

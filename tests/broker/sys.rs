@@ -47,7 +47,7 @@ fn the_first_subscription_below_sys_brings_all_values() {
     ] {
         assert_eq!(values.get(topic).map(String::as_str), Some(value), "{topic}");
     }
-    assert_eq!(values.len(), 2 + 1 + 9 * 3 + 23 + if IS_STORED { 6 } else { 0 });
+    assert_eq!(values.len(), 2 + 1 + 9 * 3 + 23 + if IS_STORED { 7 } else { 0 });
 }
 
 #[test]

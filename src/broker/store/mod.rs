@@ -119,6 +119,13 @@ pub struct StoreStats {
     pub yearly_bytes: u64,
 }
 
+impl StoreStats {
+    /// Hundredths of a byte that were written for each byte that changed; 0 while nothing did.
+    pub fn amplification_hundredths(&self) -> u64 {
+        (self.written_bytes.saturating_mul(100) + self.batch_bytes / 2).checked_div(self.batch_bytes).unwrap_or(0)
+    }
+}
+
 /// An entry that is new, or in another state than was recorded.
 struct Changed {
     session: u32,
