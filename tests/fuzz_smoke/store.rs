@@ -330,7 +330,7 @@ fn push_content(source: &mut Source, out: &mut Vec<u8>) {
         out.extend_from_slice(&[0x80 | source.byte(), source.byte() & 0x7F]);
     }
     if flags & 0x20 != 0 {
-        out.extend_from_slice(&u64::from(source.byte()).to_le_bytes());
+        out.extend_from_slice(&[source.byte(), 0, 0, 0, 0, 0, 0]);
     }
     push_bytes(topic(source), out);
     if flags & 0x10 != 0 {
