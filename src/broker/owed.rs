@@ -4,7 +4,6 @@
 
 use super::retained::Found;
 use super::session::{Queued, Via};
-use super::store::SubscriptionRecord;
 use super::{Broker, NONE};
 use crate::codec::QoS;
 use crate::time::Millis;
@@ -48,18 +47,8 @@ impl Broker {
             Found::Nothing => {
                 let key = cursor.key;
                 delivery.cursors.pop_front();
-                if let Some(subscriber) = index.subscriber(key, session_id).filter(|_| session.number != 0) {
-                    let record = SubscriptionRecord {
-                        session: session.number,
-                        filter: &index.full_filter(key),
-                        subscription_id: subscriber.subscription_id,
-                        qos: subscriber.qos,
-                        no_local: subscriber.no_local,
-                        retain_as_published: subscriber.retain_as_published,
-                        owes_retained: false,
-                    };
-                    clients.store.subscribed(record, now);
-                }
+                let number = session.number;
+                clients.store.paid(number, session_id, key, now);
                 return true;
             }
             Found::NotYet(topic) => {

@@ -867,3 +867,39 @@ fn a_lost_record_of_a_message_that_was_sent_puts_it_behind_others_and_loses_noth
         assert_eq!(w.heard(s), "CONNACK 00 present");
     }
 }
+
+#[test]
+fn retained_messages_that_are_neither_written_nor_acknowledged_are_still_owed() {
+    for hello in BOTH {
+        let mut w = World::stored();
+        let p = w.join(hello("p"));
+        w.publish(p, "q1 retain t x");
+        for has_snapshot in [false, true] {
+            let s = w.join(hello("s").stored());
+            w.disk.is_slow = true;
+            w.tell(s, "SUBSCRIBE #1 t 1");
+            if has_snapshot {
+                w.broker.begin_snapshot(w.now);
+                w.turn();
+            }
+            assert!(w.sync());
+            assert!(w.heard(s).contains("SUBACK #1 01"));
+            w.cut_power();
+            w.disk.is_slow = false;
+            let s = w.join(hello("s").stored());
+            assert!(w.heard(s).starts_with("PUBLISH retain q1 #"), "snapshot {has_snapshot}");
+            w.hang_up(s);
+            let s = w.join(hello("s"));
+            w.hang_up(s);
+            // Acknowledged, they are not owed any more.
+            let s = w.client_that_acknowledges(hello("s").stored());
+            w.subscribe(s, "t 1");
+            w.advance_s(6);
+            w.cut_power();
+            let s = w.join(hello("s").stored());
+            assert_eq!(w.heard(s), "");
+            let s = w.join(hello("s"));
+            w.hang_up(s);
+        }
+    }
+}

@@ -4,12 +4,13 @@
 
 use std::collections::HashMap;
 
+use super::super::index::{Subscriber, SubscriptionKey};
 use super::super::message::Message;
 use super::super::session::{Delivery, Entry, Session, Via};
 use super::super::will::Will;
 use super::super::{Broker, Clients, Index, Retained};
 use super::record::{EntryRecord, Record, SessionRecord, Stored, SubscriptionRecord, WillRecord};
-use super::{Changed, Store, is_own_topic};
+use super::{Changed, Paid, Store, is_own_topic};
 use crate::codec::QoS;
 use crate::config::Persistence;
 use crate::time::Millis;
@@ -97,6 +98,7 @@ impl Broker {
             }
         }
         clients.write_entries(index, out, is_last, now);
+        clients.write_paid(index, out);
         for (number, message) in std::mem::take(&mut clients.store.routed) {
             Record::Routed { message: number }.encode(out);
             clients.store.unrefer(&message);
@@ -179,6 +181,29 @@ impl Clients {
         self.store.entries = left;
     }
 
+    /// Writes that subscriptions owe nothing more, of those whose entries are all written or settled.
+    fn write_paid(&mut self, index: &mut Index, out: &mut Vec<u8>) {
+        if self.store.paid.is_empty() {
+            return;
+        }
+        // The first entry of each session that waits.
+        let mut waiting: HashMap<u32, u64> = HashMap::new();
+        for (&key, changed) in &self.store.entries {
+            waiting.entry(changed.session).or_insert(key);
+        }
+        for paid in std::mem::take(&mut self.store.paid) {
+            if waiting.get(&paid.session).is_some_and(|&first| first <= paid.last_key) {
+                self.store.paid.push(paid);
+                continue;
+            }
+            let session = self.sessions.get(paid.session as usize).filter(|session| session.number == paid.number);
+            let Some(session) = session.filter(|session| !session.owes_for(paid.key)) else { continue };
+            if let Some(subscriber) = index.subscriber(paid.key, paid.session).copied() {
+                record_subscription(session.number, paid.key, &subscriber, false, index, out);
+            }
+        }
+    }
+
     fn write_part(&mut self, index: &mut Index, retained: &Retained, out: &mut Vec<u8>) -> Part {
         let Some(mut snapshot) = self.store.snapshot.take() else { return Part::None };
         let is_first = !snapshot.has_begun;
@@ -232,22 +257,10 @@ impl Clients {
             }
             Inner::Subscriptions(place) => match session.subscriptions.get(place) {
                 Some(&key) => {
-                    let subscriber = index.subscriber(key, at as u32)?;
-                    let filter = index.full_filter(key);
-                    let owes_retained = session
-                        .delivery
-                        .as_deref()
-                        .is_some_and(|delivery| delivery.cursors.iter().any(|cursor| cursor.key == key));
-                    Record::Subscription(SubscriptionRecord {
-                        session: session.number,
-                        filter: &filter,
-                        subscription_id: subscriber.subscription_id,
-                        qos: subscriber.qos,
-                        no_local: subscriber.no_local,
-                        retain_as_published: subscriber.retain_as_published,
-                        owes_retained,
-                    })
-                    .encode(out);
+                    let subscriber = *index.subscriber(key, at as u32)?;
+                    let is_paid = |paid: &Paid| paid.session == at as u32 && paid.key == key;
+                    let owes_retained = session.owes_for(key) || store.paid.iter().any(is_paid);
+                    record_subscription(session.number, key, &subscriber, owes_retained, index, out);
                     Some(Inner::Subscriptions(place + 1))
                 }
                 None => Some(Inner::Entries(0)),
@@ -260,6 +273,26 @@ impl Clients {
             }
         }
     }
+}
+
+fn record_subscription(
+    session: u32,
+    key: SubscriptionKey,
+    subscriber: &Subscriber,
+    owes_retained: bool,
+    index: &Index,
+    out: &mut Vec<u8>,
+) {
+    Record::Subscription(SubscriptionRecord {
+        session,
+        filter: &index.full_filter(key),
+        subscription_id: subscriber.subscription_id,
+        qos: subscriber.qos,
+        no_local: subscriber.no_local,
+        retain_as_published: subscriber.retain_as_published,
+        owes_retained,
+    })
+    .encode(out);
 }
 
 /// The state of an entry.
@@ -337,6 +370,11 @@ impl Delivery {
 }
 
 impl Session {
+    /// Whether the subscription is still owed retained messages.
+    fn owes_for(&self, key: SubscriptionKey) -> bool {
+        self.delivery.as_deref().is_some_and(|delivery| delivery.cursors.iter().any(|cursor| cursor.key == key))
+    }
+
     pub(super) fn as_record(&self) -> SessionRecord<'_> {
         SessionRecord {
             session: self.number,

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::NONE;
 use super::clients::Clients;
+use super::index::SubscriptionKey;
 use super::link::LinkId;
 use super::message::Message;
 use super::session::{Entry, Inflight, Queued, Session};
@@ -76,6 +77,8 @@ pub struct Store {
     written: Vec<u32>,
     /// Messages of recorded entries, by their address.
     messages: HashMap<usize, Recorded>,
+    /// Subscriptions that were sent all the retained messages they were owed.
+    paid: Vec<Paid>,
     /// Messages that were routed since the last batch, with their numbers.
     routed: Vec<(u64, Message)>,
     /// QoS 2 messages that are not routed before they are safe, oldest first.
@@ -141,6 +144,17 @@ struct Pending {
     link: LinkId,
 }
 
+/// A subscription that owes nothing more. It is recorded so with the last of the entries its messages were given, not before:
+/// after a power cut between the two they would not come again.
+struct Paid {
+    /// The number of its session.
+    number: u32,
+    session: u32,
+    key: SubscriptionKey,
+    /// The entries go up to this key.
+    last_key: u64,
+}
+
 struct Recorded {
     number: u64,
     references: u32,
@@ -163,6 +177,7 @@ impl Store {
             publishes: HashMap::new(),
             written: Vec::new(),
             messages: HashMap::new(),
+            paid: Vec::new(),
             routed: Vec::new(),
             gated: VecDeque::new(),
             unsent: Vec::new(),
@@ -280,10 +295,18 @@ impl Store {
         self.want(now + LAZY, now);
     }
 
-    /// A session subscribed, or was sent all the retained messages it was owed.
+    /// A session subscribed.
     pub fn subscribed(&mut self, record: SubscriptionRecord, now: Millis) {
         if record.session != 0 {
             self.record(&Record::Subscription(record), now);
+        }
+    }
+
+    /// A subscription was sent all the retained messages it was owed, by a session of this number, or 0.
+    pub fn paid(&mut self, number: u32, session: u32, key: SubscriptionKey, now: Millis) {
+        if number != 0 && self.is_on() {
+            self.paid.push(Paid { number, session, key, last_key: self.last_key });
+            self.want(now + LAZY, now);
         }
     }
 
