@@ -273,7 +273,7 @@ fn usr1_tells_what_the_flash_bears() {
     midge.signal("USR1");
     let line = midge.line_with("since start");
     assert!(
-        line.starts_with("Store: ") && line.contains(" bytes written, ") && line.ends_with(" MB a year."),
+        line.starts_with("Store: ") && line.contains(" bytes written (") && line.ends_with(" MB a year."),
         "{line}"
     );
 }
