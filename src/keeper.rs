@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{error, info, log, warn};
@@ -70,21 +70,16 @@ impl fmt::Display for KeeperError {
 }
 
 impl Keeper {
-    /// Reads the store in `path` into the broker. Nothing is written; that begins with `start`. Also says what time it is
-    /// for the broker.
+    /// Reads the store in `path` into the broker, which is told what time it is. Nothing is written; that begins with `start`.
     ///
     /// # Errors
     /// When another broker has the directory, it cannot be used or read, or what is in it is not to be touched.
-    pub fn open(path: &std::path::Path, broker: &mut Broker, random: u64) -> Result<(Keeper, Millis), KeeperError> {
-        let mode = match broker.config().persistence {
-            Persistence::Never => Mode::Never,
-            Persistence::Interval(_) => Mode::Interval,
-            Persistence::Always | Persistence::Off => Mode::Always,
-        };
+    pub fn open(path: &Path, broker: &mut Broker, random: u64) -> Result<Keeper, KeeperError> {
+        let mode = Mode::from(broker.config().persistence);
         let directory = Directory::open(path).map_err(KeeperError::Directory)?;
         let (mut replay, mut bad_batches) = (Replay::default(), 0);
         let opened = open(&directory, mode, random, &mut |frame| {
-            bad_batches += replay.apply(broker, frame.batch, part(frame.header.part)).is_err() as u64;
+            bad_batches += replay.apply(broker, frame.batch, frame.header.part.into()).is_err() as u64;
         })
         .map_err(|error| KeeperError::Open(path.to_path_buf(), error))?;
         for (level, line) in &opened.lines {
@@ -94,6 +89,7 @@ impl Keeper {
             warn!("Warning: {bad_batches} batches of the store could not be understood to their end.");
         }
         let now = Millis(opened.store_ms.saturating_add(downtime_ms(opened.wall_ms, wall_ms())));
+        broker.set_started(now);
         broker.set_store_key(opened.journal.store_key());
         replay.finish(broker, now);
         if !opened.is_new {
@@ -105,7 +101,7 @@ impl Keeper {
                 broker.subscription_count()
             );
         }
-        let keeper = Keeper {
+        Ok(Keeper {
             journal: opened.journal,
             directory: Some(directory),
             mode,
@@ -116,8 +112,12 @@ impl Keeper {
             written_at: now,
             started_at: now,
             scratch: Vec::new(),
-        };
-        Ok((keeper, now))
+        })
+    }
+
+    /// What time it was for the broker when the store was opened.
+    pub fn started_at(&self) -> Millis {
+        self.started_at
     }
 
     /// Starts the helper thread, which calls `wake` when it is done with something, and repairs what was found.
@@ -201,10 +201,13 @@ impl Keeper {
     }
 
     fn take_done(&mut self, broker: &mut Broker, now: Millis) {
+        if matches!(self.under_way, UnderWay::Nothing) {
+            return;
+        }
         let Some(done) = self.worker.as_ref().and_then(Worker::take_done) else { return };
         match self.journal.finish(done) {
             Ok(()) => {
-                if self.failed.take().is_some() || self.retry != RETRY_MIN {
+                if self.retry != RETRY_MIN {
                     info!("The store works again.");
                     broker.store_failing(false);
                     self.retry = RETRY_MIN;
@@ -252,7 +255,7 @@ impl Keeper {
         let mut records = std::mem::take(&mut self.scratch);
         records.clear();
         if let Some(batch) = broker.take_batch(&mut records, is_last, now) {
-            self.submit(&records, snapshot_part(batch.part), UnderWay::Batch(batch), now);
+            self.submit(&records, batch.part.into(), UnderWay::Batch(batch), now);
         }
         records.shrink_to(4096);
         self.scratch = records;
@@ -289,23 +292,37 @@ impl Keeper {
     }
 }
 
-fn part(part: SnapshotPart) -> Part {
-    match part {
-        SnapshotPart::None => Part::None,
-        SnapshotPart::Begin => Part::Begin,
-        SnapshotPart::Part => Part::Middle,
-        SnapshotPart::End => Part::End,
-        SnapshotPart::Whole => Part::Whole,
+impl From<SnapshotPart> for Part {
+    fn from(part: SnapshotPart) -> Part {
+        match part {
+            SnapshotPart::None => Part::None,
+            SnapshotPart::Begin => Part::Begin,
+            SnapshotPart::Part => Part::Middle,
+            SnapshotPart::End => Part::End,
+            SnapshotPart::Whole => Part::Whole,
+        }
     }
 }
 
-fn snapshot_part(part: Part) -> SnapshotPart {
-    match part {
-        Part::None => SnapshotPart::None,
-        Part::Begin => SnapshotPart::Begin,
-        Part::Middle => SnapshotPart::Part,
-        Part::End => SnapshotPart::End,
-        Part::Whole => SnapshotPart::Whole,
+impl From<Part> for SnapshotPart {
+    fn from(part: Part) -> SnapshotPart {
+        match part {
+            Part::None => SnapshotPart::None,
+            Part::Begin => SnapshotPart::Begin,
+            Part::Middle => SnapshotPart::Part,
+            Part::End => SnapshotPart::End,
+            Part::Whole => SnapshotPart::Whole,
+        }
+    }
+}
+
+impl From<Persistence> for Mode {
+    fn from(persistence: Persistence) -> Mode {
+        match persistence {
+            Persistence::Never => Mode::Never,
+            Persistence::Interval(_) => Mode::Interval,
+            Persistence::Always | Persistence::Off => Mode::Always,
+        }
     }
 }
 
@@ -315,7 +332,7 @@ fn wall_ms() -> Option<u64> {
 }
 
 /// How long the broker was down, as far as two looks at the wall clock can be trusted.
-fn downtime_ms(before_ms: u64, now_ms: Option<u64>) -> u64 {
+pub fn downtime_ms(before_ms: u64, now_ms: Option<u64>) -> u64 {
     match now_ms {
         Some(now_ms) if before_ms >= WALL_MIN_MS && now_ms >= before_ms && now_ms - before_ms <= DOWNTIME_MAX_MS => {
             now_ms - before_ms

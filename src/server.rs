@@ -94,16 +94,15 @@ struct Server {
 ///
 /// # Errors
 /// When the store cannot be read, or is not to be touched.
-pub fn broker(settings: &Settings) -> Result<(Broker, Option<(Keeper, Millis)>), KeeperError> {
+pub fn broker(settings: &Settings) -> Result<(Broker, Option<Keeper>), KeeperError> {
     let random = || RandomState::new().build_hasher().finish();
     let mut core = settings.core.clone();
     core.memory_limit =
         settings.memory_limit.unwrap_or_else(|| memory_of_machine().map_or(0, |bytes| bytes / MEMORY_SHARE));
     let mut broker = Broker::new(core, random());
     let Some(path) = &settings.store else { return Ok((broker, None)) };
-    let (keeper, now) = Keeper::open(path, &mut broker, random())?;
-    broker.set_started(now);
-    Ok((broker, Some((keeper, now))))
+    let keeper = Keeper::open(path, &mut broker, random())?;
+    Ok((broker, Some(keeper)))
 }
 
 /// Serves until a signal ends it.
@@ -114,7 +113,7 @@ pub fn run(
     settings: &Settings,
     listeners: Vec<Listener>,
     broker: Broker,
-    keeper: Option<(Keeper, Millis)>,
+    mut keeper: Option<Keeper>,
 ) -> io::Result<()> {
     let mut signals = Signals::new()?;
     let poll = Poll::new()?;
@@ -129,10 +128,7 @@ pub fn run(
         let allow_anonymous = settings.listeners[listener.config()].allow_anonymous;
         doors.push(Door { listener, allow_anonymous, has_waiting: true, retry_at: None });
     }
-    let (mut keeper, now) = match keeper {
-        Some((keeper, now)) => (Some(keeper), now),
-        None => (None, Millis(0)),
-    };
+    let now = keeper.as_ref().map_or(Millis(0), Keeper::started_at);
     if let Some(keeper) = &mut keeper {
         // After the signals, which its thread must not get.
         let waker = Waker::new(poll.registry(), STORE)?;

@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use midge::broker::{Broker, Part, Replay};
 use midge::codec::{QoS, Version};
 use midge::config::{Config, Persistence};
-use midge::journal::{Journal, Mode, Name, OpenError, Opened, SnapshotPart, Task, open};
+use midge::journal::{Journal, Mode, Name, OpenError, Opened, Task, open};
 use midge::time::Millis;
 
 use super::bodies::{Source, World, publish_as, subscribe_as};
@@ -44,7 +44,7 @@ pub fn journal(data: &[u8]) {
     serve(&mut world);
     let broker = &mut world.broker;
     write_all(broker, now, |records, part| {
-        perform(&mut disk, &mut journal, |journal| journal.commit(records, snapshot_part(part), now.0, 0));
+        perform(&mut disk, &mut journal, |journal| journal.commit(records, part.into(), now.0, 0));
     });
     assert!(!journal.has_damage(), "damage is left behind a complete snapshot");
     let (again, found) = start(&disk, now).unwrap_or_else(|error| panic!("after damage {is_damaged}: {error}"));
@@ -89,7 +89,7 @@ pub fn records(data: &[u8]) {
 fn start(disk: &SimDisk, now: Millis) -> Result<(Opened, Broker), OpenError> {
     let (mut broker, mut replay) = (Broker::new(config(), 7), Replay::default());
     let opened = open(disk, Mode::Always, KEY, &mut |frame| {
-        let _ = replay.apply(&mut broker, frame.batch, part(frame.header.part));
+        let _ = replay.apply(&mut broker, frame.batch, frame.header.part.into());
     })?;
     broker.set_store_key(opened.journal.store_key());
     replay.finish(&mut broker, now.max(Millis(opened.store_ms)));
@@ -187,7 +187,7 @@ fn make_journal(has_snapshot: bool) -> SimDisk {
     let commit = |world: &mut World, disk: &mut SimDisk, journal: &mut Journal| {
         let mut records = Vec::new();
         if let Some(batch) = world.broker.take_batch(&mut records, true, world.now) {
-            perform(disk, journal, |journal| journal.commit(&records, snapshot_part(batch.part), 1000, 0));
+            perform(disk, journal, |journal| journal.commit(&records, batch.part.into(), 1000, 0));
             world.broker.durable(batch.position, world.now);
         }
         world.turn();
@@ -353,24 +353,4 @@ fn filter(source: &mut Source) -> &'static [u8] {
 fn push_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(bytes.len() as u8);
     out.extend_from_slice(bytes);
-}
-
-fn part(part: SnapshotPart) -> Part {
-    match part {
-        SnapshotPart::None => Part::None,
-        SnapshotPart::Begin => Part::Begin,
-        SnapshotPart::Part => Part::Middle,
-        SnapshotPart::End => Part::End,
-        SnapshotPart::Whole => Part::Whole,
-    }
-}
-
-fn snapshot_part(part: Part) -> SnapshotPart {
-    match part {
-        Part::None => SnapshotPart::None,
-        Part::Begin => SnapshotPart::Begin,
-        Part::Middle => SnapshotPart::Part,
-        Part::End => SnapshotPart::End,
-        Part::Whole => SnapshotPart::Whole,
-    }
 }

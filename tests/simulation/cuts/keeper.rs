@@ -4,8 +4,9 @@
 use std::io;
 
 use midge::broker::{Batch, Broker, Part, Replay};
-use midge::config::{Config, Persistence};
+use midge::config::Config;
 use midge::journal::{Done, Journal, Mode, SnapshotPart, Step, Task, Wear, open};
+use midge::keeper::downtime_ms;
 use midge::time::Millis;
 
 use crate::rng::Rng;
@@ -14,9 +15,7 @@ use crate::sim_disk::{self, SimDisk, Stop};
 const RETRY_MIN_MS: u64 = 1000;
 const RETRY_MAX_MS: u64 = 30_000;
 const CLOCK_INTERVAL_MS: u64 = 3_600_000;
-/// As in `keeper.rs`: what is believed of a wall clock.
-const WALL_MIN_MS: u64 = 1_704_067_200_000;
-const DOWNTIME_MAX_MS: u64 = 366 * 86_400_000;
+/// ENOSPC and EIO.
 const ERRORS: [i32; 2] = [28, 5];
 
 /// What a broken store does.
@@ -101,10 +100,10 @@ impl Keeper {
         }
         let (mut broker, mut replay) = (Broker::new(config.clone(), seed), Replay::default());
         for (batch, part) in &batches {
-            let applied = replay.apply(&mut broker, batch, core_part(*part));
+            let applied = replay.apply(&mut broker, batch, (*part).into());
             applied.map_err(|_| "a batch cannot be understood to its end".to_string())?;
         }
-        let now_ms = opened.store_ms + downtime_ms(opened.wall_ms, site.wall_ms);
+        let now_ms = opened.store_ms + downtime_ms(opened.wall_ms, Some(site.wall_ms));
         broker.set_store_key(opened.journal.store_key());
         broker.set_started(Millis(now_ms));
         replay.finish(&mut broker, Millis(now_ms));
@@ -197,7 +196,7 @@ impl Keeper {
             }
             _ => {}
         }
-        let mut task = self.journal.commit(&records, journal_part(batch.part), now_ms, site.wall_ms);
+        let mut task = self.journal.commit(&records, batch.part.into(), now_ms, site.wall_ms);
         if site.bug == Bug::RemoveEarly && matches!(batch.part, Part::Begin | Part::Whole) {
             let older =
                 site.disk.file_names().into_iter().filter_map(|name| midge::journal::Name::generation_of(&name));
@@ -318,37 +317,4 @@ pub fn lose(disk: &mut SimDisk, rng: &mut Rng) {
         1 => disk.lose_all(),
         _ => disk.lose_some(&mut sim_disk::Rng(rng.next())),
     }
-}
-
-pub fn mode_of(persistence: Persistence) -> Mode {
-    match persistence {
-        Persistence::Never => Mode::Never,
-        Persistence::Interval(_) => Mode::Interval,
-        Persistence::Always | Persistence::Off => Mode::Always,
-    }
-}
-
-fn core_part(part: SnapshotPart) -> Part {
-    match part {
-        SnapshotPart::None => Part::None,
-        SnapshotPart::Begin => Part::Begin,
-        SnapshotPart::Part => Part::Middle,
-        SnapshotPart::End => Part::End,
-        SnapshotPart::Whole => Part::Whole,
-    }
-}
-
-fn journal_part(part: Part) -> SnapshotPart {
-    match part {
-        Part::None => SnapshotPart::None,
-        Part::Begin => SnapshotPart::Begin,
-        Part::Middle => SnapshotPart::Part,
-        Part::End => SnapshotPart::End,
-        Part::Whole => SnapshotPart::Whole,
-    }
-}
-
-fn downtime_ms(before_ms: u64, now_ms: u64) -> u64 {
-    let is_sane = before_ms >= WALL_MIN_MS && now_ms >= before_ms && now_ms - before_ms <= DOWNTIME_MAX_MS;
-    if is_sane { now_ms - before_ms } else { 0 }
 }

@@ -12,7 +12,7 @@ use midge::journal::{Mode, Step, Task};
 use midge::time::Millis;
 
 use super::client::{Client, Draft, Profile, State};
-use super::keeper::{Bug, Keeper, Site, Start, lose, mode_of};
+use super::keeper::{Bug, Keeper, Site, Start, lose};
 use super::ledger::Ledger;
 use crate::rng::Rng;
 use crate::sim_disk::{self, SimDisk};
@@ -660,7 +660,7 @@ fn plan(rng: &mut Rng, bug: Bug) -> Plan {
         1 => Persistence::Never,
         _ => Persistence::Always,
     };
-    let mode = mode_of(persistence);
+    let mode = Mode::from(persistence);
     let has_limits = bug == Bug::Nothing && rng.chance(10);
     let config = Config {
         retry_interval_s: *rng.pick(&[0, 0, 2]),
