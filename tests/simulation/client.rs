@@ -8,6 +8,7 @@ use midge::codec::{
     RetainHandling, Split, Subscribe, SubscribeOptions, Unsubscribe, Version, Will, decode, split_frame,
 };
 
+use super::held::Held;
 use super::ledger::{Key, Message, Seen, id_of, payload, payload_len};
 use super::model::Model;
 use super::plan::Profile;
@@ -40,7 +41,7 @@ pub struct Client {
     pub out: Vec<u8>,
     input: Vec<u8>,
     /// Acknowledgements that are held back.
-    held: VecDeque<Vec<u8>>,
+    held: Held,
     pub stalled_until_ms: u64,
     pub is_silent: bool,
     pub last_sent_ms: u64,
@@ -80,7 +81,7 @@ impl Client {
             conn: None,
             out: Vec::new(),
             input: Vec::new(),
-            held: VecDeque::new(),
+            held: Held::default(),
             stalled_until_ms: 0,
             is_silent: false,
             last_sent_ms: 0,
@@ -331,20 +332,12 @@ impl Client {
 
     /// Sends some of the acknowledgements that were held back.
     pub fn flush_held(&mut self, count: usize) {
-        for _ in 0..count {
-            let Some(bytes) = self.held.pop_front() else { return };
-            self.out.extend(bytes);
-        }
+        self.held.flush(count, &mut self.out);
     }
 
     fn answer(&mut self, packet: &Packet, rng: &mut Rng) {
-        let mut bytes = Vec::new();
-        packet.encode(self.profile.version, &mut bytes);
-        if !self.held.is_empty() || rng.chance(self.profile.hold_percent) {
-            self.held.push_back(bytes);
-        } else {
-            self.out.extend(bytes);
-        }
+        let (version, percent) = (self.profile.version, self.profile.hold_percent);
+        self.held.answer(packet, version, percent, rng, &mut self.out);
     }
 
     /// The connection is gone.

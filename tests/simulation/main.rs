@@ -9,6 +9,7 @@
 mod act;
 mod client;
 mod cuts;
+mod held;
 mod hostile;
 mod ledger;
 mod lives;
@@ -47,8 +48,23 @@ fn run(seed: u64, bug: Option<Bug>, trace: bool) -> (Vec<String>, usize) {
     (world.model.failures, strikes)
 }
 
+/// The seeds that the environment names, and whether their worlds are traced. If there are any, no other test is run.
+fn named_seeds() -> Vec<(Range<u64>, bool)> {
+    let number = |text: &str| text.trim().parse::<u64>().expect("a seed is a number");
+    let mut named = Vec::new();
+    if let Ok(seed) = std::env::var("MIDGE_SEED") {
+        let seed = number(&seed);
+        named.push((seed..seed + 1, true));
+    }
+    if let Ok(seeds) = std::env::var("MIDGE_SEEDS") {
+        let (from, to) = seeds.split_once("..").expect("MIDGE_SEEDS=a..b");
+        named.push((number(from)..number(to), false));
+    }
+    named
+}
+
 fn run_all(seeds: Range<u64>) {
-    if std::env::var("MIDGE_SEED").is_ok() || std::env::var("MIDGE_SEEDS").is_ok() {
+    if !named_seeds().is_empty() {
         return;
     }
     run_some(seeds, false);
@@ -70,14 +86,8 @@ fn run_some(seeds: Range<u64>, trace: bool) {
 /// The world or worlds that the environment names.
 #[test]
 fn chosen() {
-    let number = |text: &str| text.trim().parse::<u64>().expect("a seed is a number");
-    if let Ok(seed) = std::env::var("MIDGE_SEED") {
-        let seed = number(&seed);
-        run_some(seed..seed + 1, true);
-    }
-    if let Ok(seeds) = std::env::var("MIDGE_SEEDS") {
-        let (from, to) = seeds.split_once("..").expect("MIDGE_SEEDS=a..b");
-        run_some(number(from)..number(to), false);
+    for (seeds, trace) in named_seeds() {
+        run_some(seeds, trace);
     }
 }
 
@@ -100,7 +110,7 @@ worlds! {
 /// Stores beside the worlds are read, and one that forgets is noticed.
 #[test]
 fn stores_beside_the_worlds() {
-    if std::env::var("MIDGE_SEED").is_ok() || std::env::var("MIDGE_SEEDS").is_ok() {
+    if !named_seeds().is_empty() {
         return;
     }
     let (mut replays, mut found) = (0, 0);
@@ -120,7 +130,7 @@ fn stores_beside_the_worlds() {
 /// A check that cannot fail is a defect.
 #[test]
 fn every_planted_bug_is_found() {
-    if std::env::var("MIDGE_SEED").is_ok() || std::env::var("MIDGE_SEEDS").is_ok() {
+    if !named_seeds().is_empty() {
         return;
     }
     for seed in 0..8 {

@@ -9,6 +9,7 @@ use midge::codec::{
 };
 
 use super::ledger::{Delivery, Ledger, Message, Moment, NEVER};
+use crate::held::Held;
 use crate::ledger::{id_of, payload, payload_len};
 use crate::rng::Rng;
 
@@ -48,7 +49,7 @@ pub struct Client {
     /// Its end of the connection: bytes for the broker.
     pub out: Vec<u8>,
     input: Vec<u8>,
-    held: VecDeque<Vec<u8>>,
+    held: Held,
     is_clean: bool,
     /// The session of this connection is to outlive it.
     is_lasting: bool,
@@ -89,7 +90,7 @@ impl Client {
             state: State::Down,
             out: Vec::new(),
             input: Vec::new(),
-            held: VecDeque::new(),
+            held: Held::default(),
             is_clean: false,
             is_lasting: profile.is_durable,
             may_have_session: false,
@@ -255,20 +256,12 @@ impl Client {
     }
 
     pub fn flush_held(&mut self, count: usize) {
-        for _ in 0..count {
-            let Some(bytes) = self.held.pop_front() else { return };
-            self.out.extend(bytes);
-        }
+        self.held.flush(count, &mut self.out);
     }
 
     fn answer(&mut self, packet: &Packet, rng: &mut Rng) {
-        let mut bytes = Vec::new();
-        packet.encode(self.profile.version, &mut bytes);
-        if !self.held.is_empty() || rng.chance(self.profile.hold_percent) {
-            self.held.push_back(bytes);
-        } else {
-            self.out.extend(bytes);
-        }
+        let (version, percent) = (self.profile.version, self.profile.hold_percent);
+        self.held.answer(packet, version, percent, rng, &mut self.out);
     }
 
     /// The connection is gone.

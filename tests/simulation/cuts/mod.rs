@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use keeper::{BUGS, Bug};
 use world::Outside;
 
+use crate::named_seeds;
+
 /// What came of a world.
 struct Outcome {
     failures: Vec<String>,
@@ -61,21 +63,11 @@ fn run_some(seeds: Range<u64>, trace: bool) -> (usize, usize) {
     (crashes, compactions)
 }
 
-fn is_chosen() -> bool {
-    std::env::var("MIDGE_SEED").is_ok() || std::env::var("MIDGE_SEEDS").is_ok()
-}
-
 /// The world or worlds that the environment names.
 #[test]
 fn of_seeds() {
-    let number = |text: &str| text.trim().parse::<u64>().expect("a seed is a number");
-    if let Ok(seed) = std::env::var("MIDGE_SEED") {
-        let seed = number(&seed);
-        run_some(seed..seed + 1, true);
-    }
-    if let Ok(seeds) = std::env::var("MIDGE_SEEDS") {
-        let (from, to) = seeds.split_once("..").expect("MIDGE_SEEDS=a..b");
-        let (crashes, compactions) = run_some(number(from)..number(to), false);
+    for (seeds, trace) in named_seeds() {
+        let (crashes, compactions) = run_some(seeds, trace);
         println!("{crashes} crashes, {compactions} compactions");
     }
 }
@@ -85,7 +77,7 @@ const CRASHES: usize = 5000;
 const WORLDS: u64 = 400;
 
 fn run_half(from: u64) {
-    if is_chosen() {
+    if !named_seeds().is_empty() {
         return;
     }
     let (crashes, compactions) = run_some(from..from + WORLDS, false);
@@ -107,7 +99,7 @@ fn the_other_half() {
 /// In small worlds, the write that is under way is cut at each of its bytes.
 #[test]
 fn every_byte_of_a_write() {
-    if is_chosen() {
+    if !named_seeds().is_empty() {
         return;
     }
     static CUTS: AtomicUsize = AtomicUsize::new(0);
@@ -130,7 +122,7 @@ fn every_byte_of_a_write() {
 /// A check that cannot fail is a defect.
 #[test]
 fn every_planted_bug_is_found() {
-    if is_chosen() {
+    if !named_seeds().is_empty() {
         return;
     }
     for bug in BUGS {
