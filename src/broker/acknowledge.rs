@@ -103,7 +103,7 @@ impl Clients {
     fn released(&mut self, session: u32, packet_id: u16, now: Millis) -> u64 {
         let number = self.sessions[session as usize].number;
         self.store.released(number, packet_id, now);
-        if number == 0 { 0 } else { self.store.promise(now) }
+        self.promise(session, now)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::link::{LinkId, Paused, Peer, State};
+use super::session::after;
 use super::{Broker, NONE};
 use crate::codec::{self, DecodeError, Direction, Disconnect, Packet, PropertiesBuf, Property, QoS, ReasonCode, Split};
 use crate::time::Millis;
@@ -323,16 +324,12 @@ impl Broker {
         self.fail_over(id, false, now);
         let session = self.clients.session_mut(id);
         // [MQTT-3.1.2-8] (5.0): after the delay, or when the session ends, whichever is first.
-        let after = |seconds: u32| match seconds {
-            u32::MAX => Millis::NEVER,
-            _ => now + Millis::from_secs(seconds.into()),
-        };
-        session.expires_at = after(expiry_s);
+        session.expires_at = after(now, expiry_s);
         if delay_s == 0 {
             self.publish_will(id, now);
         } else {
             if let Some(will) = session.will.as_deref_mut() {
-                will.due_at = after(delay_s);
+                will.due_at = after(now, delay_s);
             }
         }
         self.clients.store_session(id, now);

@@ -70,6 +70,18 @@ impl Session {
         self.delivery.get_or_insert_with(|| Box::new(Delivery { next_packet_id, ..Delivery::default() }))
     }
 
+    /// Notes a subscription that is in the index.
+    pub fn note_subscription(&mut self, key: SubscriptionKey, is_new: bool, subscription_id: u32) {
+        if is_new {
+            self.subscriptions.push(key);
+        }
+        if let Some(share) = key.share_id()
+            && (subscription_id != 0 || self.delivery.is_some())
+        {
+            self.delivery_mut().set_share_subscription_id(share, subscription_id);
+        }
+    }
+
     /// Losses have come to an end: says how many there were, of which the first was logged when it happened.
     pub fn log_drops(&mut self, until: &str) {
         let count = self.delivery.as_deref_mut().map_or(0, |delivery| std::mem::take(&mut delivery.dropped_in_a_row));
@@ -100,6 +112,11 @@ impl Session {
     pub fn owes_retained(&self) -> bool {
         self.delivery.as_deref().is_some_and(|delivery| !delivery.cursors.is_empty())
     }
+}
+
+/// When an interval of the session's is over that begins now; `u32::MAX` seconds never are.
+pub fn after(now: Millis, seconds: u32) -> Millis {
+    if seconds == u32::MAX { Millis::NEVER } else { now + Millis::from_secs(seconds.into()) }
 }
 
 /// Packet ids of QoS 2 messages that were received and not yet released. Most sessions never have one, so the list is

@@ -6,7 +6,7 @@ use super::index::{LEVELS_MAX, SHARES_MAX, Subscriber, SubscriptionKey};
 use super::link::LinkId;
 use super::memory::Level;
 use super::session::Cursor;
-use super::store::{SubscriptionRecord, Wait};
+use super::store::Wait;
 use crate::codec::{Packet, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, Unsubscribe};
 use crate::time::Millis;
 use crate::topic::ShareFilter;
@@ -61,12 +61,12 @@ impl Broker {
         now: Millis,
     ) -> ReasonCode {
         let Some(filter) = ShareFilter::parse(text) else { return ReasonCode::TopicFilterInvalid };
-        if filter.filter.split('/').count() > LEVELS_MAX {
+        if is_too_deep(filter) {
             log::info!("Client {} subscribes to more than {LEVELS_MAX} levels; refused.", self.clients.name(id));
             return ReasonCode::TopicFilterInvalid;
         }
         let is_full = self.clients.memory.level() == Level::Full && self.index.find(filter).is_none();
-        if is_full || self.subscription_is_refused(filter) {
+        if is_full || self.has_no_room_for(filter) {
             return ReasonCode::QuotaExceeded;
         }
         let link = &self.clients.links[id as usize];
@@ -87,14 +87,7 @@ impl Broker {
         log::debug!("{} {} {text}", self.clients.client_id(id), qos as u8);
         let number = self.clients.sessions[session as usize].number;
         let session = self.clients.session_mut(session);
-        if is_new {
-            session.subscriptions.push(key);
-        }
-        if let Some(share) = key.share_id()
-            && (subscription_id != 0 || session.delivery.is_some())
-        {
-            session.delivery_mut().set_share_subscription_id(share, subscription_id);
-        }
+        session.note_subscription(key, is_new, subscription_id);
         let wants_retained = match options.retain_handling {
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => is_new,
@@ -113,17 +106,7 @@ impl Broker {
             cursors.for_each(|cursor| cursor.subscriber = subscriber);
         }
         if owes_retained || older != Some(subscriber) {
-            let Subscriber { subscription_id, qos, no_local, retain_as_published, .. } = subscriber;
-            let record = SubscriptionRecord {
-                session: number,
-                filter: text,
-                subscription_id,
-                qos,
-                no_local,
-                retain_as_published,
-                owes_retained,
-            };
-            self.clients.store.subscribed(record, now);
+            self.clients.store.subscribed(number, text, &subscriber, owes_retained, now);
         }
         match qos as u8 {
             0 => ReasonCode::Success,
@@ -133,9 +116,8 @@ impl Broker {
     }
 
     /// Whether there are as many shares as there may be, and this filter would add one.
-    pub(super) fn subscription_is_refused(&self, filter: ShareFilter) -> bool {
+    pub(super) fn has_no_room_for(&self, filter: ShareFilter) -> bool {
         filter.share_name.is_some() && self.index.share_count() == SHARES_MAX
-            || filter.filter.split('/').count() > LEVELS_MAX
     }
 
     pub(super) fn unsubscribe(&mut self, id: LinkId, packet: Unsubscribe, now: Millis) -> Result<(), CloseReason> {
@@ -184,6 +166,11 @@ const TOO_DEEP: &str =
     "a topic filter has more than 201 levels, there are a million shared subscriptions, or memory is short";
 const NO_FILTER: &str =
     "a topic filter is not valid: '+' fills a level, '#' the last one, and $share/NAME/ needs a name and a filter";
+
+/// Whether a filter has more levels than the index takes.
+pub(super) fn is_too_deep(filter: ShareFilter) -> bool {
+    filter.filter.split('/').count() > LEVELS_MAX
+}
 
 /// The error among the codes of an acknowledgement, if there is one.
 fn worst(codes: &[u8]) -> ReasonCode {

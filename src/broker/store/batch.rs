@@ -9,8 +9,8 @@ use super::super::message::Message;
 use super::super::session::{Delivery, Entry, Session, Via};
 use super::super::will::Will;
 use super::super::{Broker, Clients, Index, Retained};
-use super::record::{EntryRecord, Record, SessionRecord, Stored, SubscriptionRecord, WillRecord};
-use super::{Changed, Paid, Store, is_own_topic};
+use super::record::{EntryRecord, Record, SessionRecord, Stored, WillRecord};
+use super::{Changed, Paid, Store, is_own_topic, subscription_record};
 use crate::codec::QoS;
 use crate::config::Persistence;
 use crate::time::Millis;
@@ -283,16 +283,8 @@ fn record_subscription(
     index: &Index,
     out: &mut Vec<u8>,
 ) {
-    Record::Subscription(SubscriptionRecord {
-        session,
-        filter: &index.full_filter(key),
-        subscription_id: subscriber.subscription_id,
-        qos: subscriber.qos,
-        no_local: subscriber.no_local,
-        retain_as_published: subscriber.retain_as_published,
-        owes_retained,
-    })
-    .encode(out);
+    let filter = index.full_filter(key);
+    Record::Subscription(subscription_record(session, &filter, subscriber, owes_retained)).encode(out);
 }
 
 /// The state of an entry.

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::NONE;
 use super::clients::Clients;
-use super::index::SubscriptionKey;
+use super::index::{Subscriber, SubscriptionKey};
 use super::link::LinkId;
 use super::message::Message;
 use super::session::{Entry, Inflight, Queued, Session};
@@ -34,7 +34,7 @@ use crate::time::Millis;
 
 use self::batch::Snapshot;
 use self::hold::Gated;
-use self::record::Record;
+use self::record::{Record, SubscriptionRecord};
 
 pub use self::batch::EntryState;
 pub use self::batch::{Batch, Part};
@@ -237,8 +237,8 @@ impl Store {
         if is_empty { self.open - 1 } else { self.open }
     }
 
-    #[inline]
     /// For a packet that promises everything noted so far: the position it waits for, 0 if there is nothing to wait for.
+    #[inline]
     pub fn promise(&mut self, now: Millis) -> u64 {
         if !self.is_strict() {
             return 0;
@@ -295,9 +295,10 @@ impl Store {
         self.want(now + LAZY, now);
     }
 
-    /// A session subscribed.
-    pub fn subscribed(&mut self, record: SubscriptionRecord, now: Millis) {
-        if record.session != 0 {
+    /// A session of this number, or 0, subscribed.
+    pub fn subscribed(&mut self, number: u32, filter: &str, subscriber: &Subscriber, owes_retained: bool, now: Millis) {
+        if number != 0 {
+            let record = subscription_record(number, filter, subscriber, owes_retained);
             self.record(&Record::Subscription(record), now);
         }
     }
@@ -425,7 +426,15 @@ impl Store {
     }
 }
 
-pub use self::record::SubscriptionRecord;
+fn subscription_record<'a>(
+    session: u32,
+    filter: &'a str,
+    subscriber: &Subscriber,
+    owes_retained: bool,
+) -> SubscriptionRecord<'a> {
+    let Subscriber { subscription_id, qos, no_local, retain_as_published, .. } = *subscriber;
+    SubscriptionRecord { session, filter, subscription_id, qos, no_local, retain_as_published, owes_retained }
+}
 
 /// The broker's own topics are made anew, not stored.
 fn is_own_topic(topic: &str) -> bool {
@@ -498,8 +507,8 @@ impl Clients {
         }
     }
 
-    #[inline]
     /// Notes that an entry is new or has changed. `is_sent`: its client is connected and may settle it at any moment.
+    #[inline]
     pub fn note_entry(&mut self, session: u32, entry: &Entry, qos: QoS, is_sent: bool, now: Millis) {
         if entry.key() != 0 && qos > QoS::AtMostOnce {
             let delay = match (entry.is_recorded(), is_sent) {
@@ -546,8 +555,8 @@ impl Clients {
         self.note_entry(session, entry, QoS::ExactlyOnce, false, now);
     }
 
-    #[inline]
     /// The position from which on an entry of QoS 2 may be sent, or its PUBREL; 0 if at once.
+    #[inline]
     pub fn gate(&self, entry: &Entry, qos: QoS) -> u64 {
         if entry.key() != 0 && qos == QoS::ExactlyOnce && self.store.is_strict() { self.store.open } else { 0 }
     }

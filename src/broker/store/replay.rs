@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::super::index::Subscriber;
 use super::super::message::{Message, MessageParts};
-use super::super::session::{Cursor, Delivery, Entry, Inflight, Queued, Session, Via};
+use super::super::session::{Cursor, Delivery, Entry, Inflight, Queued, Session, Via, after};
+use super::super::subscribe::is_too_deep;
 use super::super::will::Will;
 use super::super::{Broker, NONE};
 use super::batch::Part;
@@ -172,21 +173,14 @@ impl Replay {
     fn subscribe(&mut self, broker: &mut Broker, record: &SubscriptionRecord) {
         let Some(&id) = self.sessions.get(&record.session) else { return };
         let Some(filter) = ShareFilter::parse(record.filter) else { return };
-        if broker.subscription_is_refused(filter) {
+        if is_too_deep(filter) || broker.has_no_room_for(filter) {
             return;
         }
         let SubscriptionRecord { subscription_id, qos, no_local, retain_as_published, .. } = *record;
         let subscriber = Subscriber { session: id, subscription_id, qos, no_local, retain_as_published };
         let (key, is_new) = broker.index.subscribe(filter, subscriber);
         let session = broker.clients.session_mut(id);
-        if is_new {
-            session.subscriptions.push(key);
-        }
-        if let Some(share) = key.share_id()
-            && (subscription_id != 0 || session.delivery.is_some())
-        {
-            session.delivery_mut().set_share_subscription_id(share, subscription_id);
-        }
+        session.note_subscription(key, is_new, subscription_id);
         if let Some(delivery) = session.delivery.as_deref_mut() {
             delivery.cursors.retain(|cursor| cursor.key != key);
         }
@@ -325,10 +319,6 @@ impl Delivery {
         let age = |id: u16| (u32::from(id) + 65_535 - u32::from(oldest.packet_id)) % 65_535;
         age(packet_id) > age(last.packet_id)
     }
-}
-
-fn after(now: Millis, seconds: u32) -> Millis {
-    if seconds == u32::MAX { Millis::NEVER } else { now + Millis::from_secs(seconds.into()) }
 }
 
 fn message(content: &Stored, broker: &mut Broker) -> Message {
