@@ -78,12 +78,6 @@ impl Broker {
             }
             return Ok(());
         }
-        let client_id = self.clients.client_id(id);
-        if let Some(refusal) = self.refusal(client_id, topic, packet.payload, own.is_text) {
-            log::debug!("Denied PUBLISH from {} to '{topic}': {}.", self.clients.name(id), refusal.1);
-            self.refuse_publish(id, &packet, refusal, now);
-            return Ok(());
-        }
         let parts = MessageParts {
             qos: packet.qos,
             retain: packet.retain,
@@ -92,9 +86,9 @@ impl Broker {
             properties,
             payload: packet.payload,
         };
-        if packet.retain && self.clients.memory.level() >= Level::Overflow && self.is_new_topic(&parts) {
-            log::debug!("A retained message of {} to '{topic}' was refused: memory is short.", self.clients.name(id));
-            self.refuse_publish(id, &packet, (ReasonCode::QuotaExceeded, NO_MEMORY), now);
+        if let Some(refusal) = self.refusal(id, &parts, own.is_text) {
+            log::debug!("Denied PUBLISH from {} to '{topic}': {}.", self.clients.name(id), refusal.1);
+            self.refuse_publish(id, &packet, refusal, now);
             return Ok(());
         }
         let is_gated = self.clients.is_gate_for(session, packet.qos, packet.retain, topic);
@@ -104,10 +98,6 @@ impl Broker {
             if wait_for != NONE {
                 self.clients.pause(id, wait_for, now);
             }
-            return Ok(());
-        }
-        if self.clients.store.is_failing && packet.qos > QoS::AtMostOnce && self.is_unstorable(id, &parts) {
-            self.refuse_publish(id, &packet, (ReasonCode::QuotaExceeded, STORE_FAILS), now);
             return Ok(());
         }
         if is_gated {
@@ -159,15 +149,15 @@ impl Broker {
         Answer { qos: parts.qos, packet_id, reason, why: QUEUE_FULL, wait, wait_for }
     }
 
-    /// Whether a message cannot be accepted while storage fails: something of it would have to be stored, and its publisher
-    /// can be told. 3.x has no word for it, and gets no answer until storage works again.
     /// Whether a message would be kept for a topic that has none.
     fn is_new_topic(&self, parts: &MessageParts) -> bool {
         !parts.payload.is_empty() && self.retained.find(parts.topic).is_none()
     }
 
+    /// Whether a message cannot be accepted while storage fails: something of it would have to be stored, and its publisher
+    /// can be told. 3.x has no word for it, and gets no answer until storage works again.
     #[cold]
-    fn is_unstorable(&mut self, id: LinkId, parts: &MessageParts) -> bool {
+    fn is_unstorable(&self, id: LinkId, parts: &MessageParts) -> bool {
         let link = &self.clients.links[id as usize];
         if !link.version.has_properties() || !self.clients.store.is_strict() {
             return false;
@@ -283,22 +273,22 @@ impl Broker {
     }
 
     /// What is not forwarded, though the link stays.
-    fn refusal(
-        &self,
-        client_id: &str,
-        topic: &str,
-        payload: &[u8],
-        is_text: bool,
-    ) -> Option<(ReasonCode, &'static str)> {
+    fn refusal(&self, id: LinkId, parts: &MessageParts, is_text: bool) -> Option<(ReasonCode, &'static str)> {
         let limit = self.clients.config.message_size_limit as usize;
-        if limit != 0 && payload.len() > limit {
+        if limit != 0 && parts.payload.len() > limit {
             return Some((ReasonCode::ImplementationSpecificError, "the payload is larger than message_size_limit"));
         }
-        if !self.may_publish(client_id, topic) {
+        if !self.may_publish(self.clients.client_id(id), parts.topic) {
             return Some((ReasonCode::NotAuthorized, "topics below $SYS belong to the broker"));
         }
-        if is_text && std::str::from_utf8(payload).is_err() {
+        if is_text && std::str::from_utf8(parts.payload).is_err() {
             return Some((ReasonCode::PayloadFormatInvalid, PAYLOAD_NOT_TEXT));
+        }
+        if parts.retain && self.clients.memory.level() >= Level::Overflow && self.is_new_topic(parts) {
+            return Some((ReasonCode::QuotaExceeded, NO_MEMORY));
+        }
+        if self.clients.store.is_failing && parts.qos > QoS::AtMostOnce && self.is_unstorable(id, parts) {
+            return Some((ReasonCode::QuotaExceeded, STORE_FAILS));
         }
         None
     }
