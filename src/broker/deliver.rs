@@ -205,38 +205,6 @@ impl Clients {
         }
     }
 
-    /// Whether a message may be given its packet id, to be sent when that is safe.
-    fn can_prepare(&self, session: u32, qos: QoS) -> bool {
-        let session = &self.sessions[session as usize];
-        if qos < QoS::ExactlyOnce || !session.is_stored() || !self.store.is_strict() {
-            return false;
-        }
-        let Some(link) = self.links.get(session.link as usize) else { return false };
-        session.delivery.as_deref().is_some_and(|delivery| {
-            delivery.queue.is_empty() && delivery.has_window(link.window, self.window_bytes_max())
-        })
-    }
-
-    /// Gives packet ids to queued messages that may be sent when those are safe, as far as the window goes.
-    fn prepare_queue(&mut self, session_id: u32, now: Millis) {
-        let bytes_max = self.window_bytes_max();
-        loop {
-            let session = &mut self.sessions[session_id as usize];
-            let (Some(delivery), Some(link)) = (session.delivery.as_deref_mut(), self.links.get(session.link as usize))
-            else {
-                return;
-            };
-            let is_next = |first: &Queued| first.qos == QoS::ExactlyOnce && first.message.expires_at() > now;
-            if !delivery.queue.front().is_some_and(is_next) || !delivery.has_window(link.window, bytes_max) {
-                return;
-            }
-            let Some(queued) = delivery.pop() else { return };
-            if !self.send_message(session_id, queued, now) {
-                return;
-            }
-        }
-    }
-
     /// Keeps the message of `route` for a client that cannot take it now.
     fn enqueue(&mut self, route: &mut Route, session_id: u32, via: Via, qos: QoS, retain: bool, now: Millis) {
         let link = self.sessions[session_id as usize].link;
