@@ -138,12 +138,158 @@ pub enum QueuePolicy {
 /// One listener as it was asked for. It opens a socket for each of its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerConfig {
-    /// 0 takes a free port, the same one for every address of the listener.
+    /// 0 takes a free port, the same one for every address of the listener. Means nothing to a Unix socket.
     pub port: u16,
     pub host: Host,
+    /// The one family of addresses that is served; nothing for both.
+    pub domain: Option<Domain>,
+    /// Only addresses of this network interface are bound.
+    pub interface: Option<String>,
+    /// What a Unix socket's file is made with.
+    pub socket_mode: Option<u32>,
+    /// Name of the user, or `USER:GROUP`, a Unix socket's file is given to.
+    pub socket_owner: Option<String>,
+    /// Connections at a time through this listener; 0 = no limit but the one over all.
+    pub max_connections: u32,
+    pub protocol: Protocol,
+    pub rules: Rules,
+}
+
+impl ListenerConfig {
+    pub fn new(port: u16, host: Host) -> ListenerConfig {
+        ListenerConfig {
+            port,
+            host,
+            domain: None,
+            interface: None,
+            socket_mode: None,
+            socket_owner: None,
+            max_connections: 0,
+            protocol: Protocol::default(),
+            rules: Rules::default(),
+        }
+    }
+}
+
+/// What holds for the clients that come through one listener. The core obeys it, and never changes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
     /// Clients without a user name may connect.
     pub allow_anonymous: bool,
-    pub protocol: Protocol,
+    /// Accept a zero-length client id and make one up.
+    pub allow_zero_length_clientid: bool,
+    /// What made-up client ids begin with.
+    pub auto_id_prefix: String,
+    /// The user name takes the client id's place; without one a client is refused.
+    pub use_username_as_clientid: bool,
+    /// Whether protocol level 3, 4 and 5 (MQTT 3.1, 3.1.1 and 5.0) are served.
+    pub accept_protocol_versions: [bool; 3],
+    /// Put in front of every topic and filter of these clients, and cut off what is delivered to them. Empty for none.
+    pub mount_point: String,
+    /// Highest QoS accepted and granted.
+    pub max_qos: QoS,
+    /// Topic aliases a 5.0 client may use towards the broker. 10 as in Mosquitto: each costs a topic's bytes.
+    pub max_topic_alias: u16,
+    /// Topic aliases the broker uses towards a 5.0 client that allows them.
+    pub max_topic_alias_broker: u16,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules {
+            allow_anonymous: false,
+            allow_zero_length_clientid: true,
+            auto_id_prefix: "auto-".to_string(),
+            use_username_as_clientid: false,
+            accept_protocol_versions: [true; 3],
+            mount_point: String::new(),
+            max_qos: QoS::ExactlyOnce,
+            max_topic_alias: 10,
+            max_topic_alias_broker: 10,
+        }
+    }
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Domain {
+    Ipv4,
+    Ipv6,
+}
+
+/// Where log lines go, which, and how they begin. Option names are Mosquitto's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Empty: nowhere.
+    pub destinations: Vec<LogDestination>,
+    pub types: LogTypes,
+    /// Lines begin with a time.
+    pub timestamp: bool,
+    /// As of strftime, in local time; nothing for decimal seconds since the epoch.
+    pub timestamp_format: Option<String>,
+    /// syslog's local0 to local7; nothing for daemon.
+    pub facility: Option<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogDestination {
+    Stdout,
+    Stderr,
+    Syslog,
+    /// `$SYS/broker/log/...`
+    Topic,
+    File(std::path::PathBuf),
+}
+
+/// The kinds of log lines that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogTypes {
+    pub error: bool,
+    pub warning: bool,
+    pub notice: bool,
+    pub information: bool,
+    pub debug: bool,
+    pub subscribe: bool,
+    pub unsubscribe: bool,
+}
+
+impl LogTypes {
+    pub const NONE: LogTypes = LogTypes {
+        error: false,
+        warning: false,
+        notice: false,
+        information: false,
+        debug: false,
+        subscribe: false,
+        unsubscribe: false,
+    };
+    pub const ALL: LogTypes = LogTypes {
+        error: true,
+        warning: true,
+        notice: true,
+        information: true,
+        debug: true,
+        subscribe: true,
+        unsubscribe: true,
+    };
+}
+
+impl Default for LogTypes {
+    fn default() -> LogTypes {
+        LogTypes { error: true, warning: true, notice: true, information: true, ..LogTypes::NONE }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig {
+            destinations: vec![LogDestination::Stderr],
+            types: LogTypes::default(),
+            timestamp: true,
+            timestamp_format: None,
+            facility: None,
+        }
+    }
 }
 
 /// What clients of a listener speak. WebSockets have to be asked for: any web page that somebody opens on this machine may
@@ -164,4 +310,6 @@ pub enum Host {
     Loopback,
     /// An address, or every address a name resolves to.
     Named(String),
+    /// A Unix socket at this path.
+    Unix(std::path::PathBuf),
 }

@@ -55,7 +55,7 @@ fn run(settings: Settings) -> ExitCode {
              --listener 1883 and --allow-anonymous true, which lets in everybody who reaches the port."
         );
     }
-    if settings.listeners.iter().any(|listener| !listener.allow_anonymous) {
+    if settings.listeners.iter().any(|listener| !listener.rules.allow_anonymous) {
         warn!(
             "Every client will be refused, because nothing is configured that a client could log in with. To let \
              everybody in without login, add --allow-anonymous true."

@@ -125,7 +125,7 @@ pub fn run(
     let mut doors = Vec::new();
     for (number, mut listener) in listeners.into_iter().enumerate() {
         poll.registry().register(&mut listener, Token(FIRST_LISTENER + number), Interest::READABLE)?;
-        let allow_anonymous = settings.listeners[listener.config()].allow_anonymous;
+        let allow_anonymous = settings.listeners[listener.config()].rules.allow_anonymous;
         doors.push(Door { listener, allow_anonymous, has_waiting: true, retry_at: None });
     }
     let now = keeper.as_ref().map_or(Millis(0), Keeper::started_at);

@@ -109,6 +109,7 @@ fn addresses(config: &ListenerConfig) -> Result<Vec<SocketAddr>, OpenError> {
     match &config.host {
         Host::All => Ok(both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)),
         Host::Loopback => Ok(both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST)),
+        Host::Unix(_) => Ok(Vec::new()),
         Host::Named(host) => match (host.as_str(), config.port).to_socket_addrs() {
             Ok(found) => {
                 let (mut v4, v6): (Vec<SocketAddr>, Vec<_>) = found.partition(SocketAddr::is_ipv4);
@@ -348,7 +349,7 @@ mod tests {
     use std::process::Command;
 
     fn config(port: u16, host: Host) -> ListenerConfig {
-        ListenerConfig { port, host, allow_anonymous: true, protocol: Protocol::Mqtt }
+        ListenerConfig::new(port, host)
     }
 
     fn named(port: u16, host: &str) -> ListenerConfig {

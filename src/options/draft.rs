@@ -3,7 +3,7 @@
 use log::LevelFilter;
 
 use super::Settings;
-use crate::config::{Config, Host, ListenerConfig, Persistence, Protocol};
+use crate::config::{Config, Host, ListenerConfig, Persistence, Protocol, Rules};
 
 /// The port of MQTT.
 const PORT: u16 = 1883;
@@ -83,7 +83,12 @@ impl Draft {
             ),
             Persistence::Off | Persistence::Always => {}
         }
-        let listener = |(port, host, protocol)| ListenerConfig { port, host, allow_anonymous, protocol };
+        let rules = Rules { allow_anonymous, ..Rules::default() };
+        let listener = |(port, host, protocol)| ListenerConfig {
+            protocol,
+            rules: rules.clone(),
+            ..ListenerConfig::new(port, host)
+        };
         Settings {
             core,
             memory_limit: self.memory_limit.map(u64::from),

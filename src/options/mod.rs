@@ -135,7 +135,7 @@ fn fault(fail: Fail) -> UsageError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Host, Protocol, QueuePolicy};
+    use crate::config::{Host, Protocol, QueuePolicy, Rules};
 
     fn parse(line: &[&str]) -> Result<Parsed, String> {
         super::parse(line.iter().map(OsString::from)).map_err(|error| error.to_string())
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn listener(port: u16, host: Host, allow_anonymous: bool) -> ListenerConfig {
-        ListenerConfig { port, host, allow_anonymous, protocol: Protocol::Mqtt }
+        ListenerConfig { rules: Rules { allow_anonymous, ..Rules::default() }, ..ListenerConfig::new(port, host) }
     }
 
     #[test]
@@ -182,8 +182,8 @@ mod tests {
 
     #[test]
     fn anonymous_is_what_was_said_last() {
-        assert!(settings(&["--listener", "1", "--allow-anonymous", "true"]).listeners[0].allow_anonymous);
-        assert!(!settings(&["--allow-anonymous", "1", "--allow-anonymous", "0"]).listeners[0].allow_anonymous);
+        assert!(settings(&["--listener", "1", "--allow-anonymous", "true"]).listeners[0].rules.allow_anonymous);
+        assert!(!settings(&["--allow-anonymous", "1", "--allow-anonymous", "0"]).listeners[0].rules.allow_anonymous);
     }
 
     fn protocols(settings: &Settings) -> Vec<(u16, Protocol)> {
