@@ -15,7 +15,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -26,7 +26,8 @@ use crate::keeper::{Keeper, KeeperError};
 use crate::net::{Accept, Left, Listener, Refusal, Transport};
 use crate::options::Settings;
 use crate::os::{
-    Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, memory_of_machine, raise_descriptor_limit,
+    Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, memory_of_machine, print,
+    raise_descriptor_limit,
 };
 use crate::time::Millis;
 
@@ -189,7 +190,13 @@ impl Server {
                         self.stop();
                         return Ok(());
                     }
+                    Signal::Hangup => {
+                        self.reload();
+                        self.reopen_logs();
+                    }
+                    Signal::Rotate => self.reopen_logs(),
                     Signal::User1 => self.keeper.iter().for_each(|keeper| keeper.log_wear(self.now)),
+                    Signal::User2 => self.print_subscriptions(),
                 }
             }
             // What waited for the store may go with what this turn brings.
@@ -209,6 +216,34 @@ impl Server {
             self.turn_keeper();
             self.free_closed();
             self.trim();
+        }
+    }
+
+    /// What can change while the broker runs is read again.
+    fn reload(&mut self) {
+        info!("Reloading config.");
+        info!("There is no configuration file to read again.");
+    }
+
+    /// Log files that were moved away are opened again under their names.
+    fn reopen_logs(&mut self) {
+        debug!("There is no log file to open again.");
+    }
+
+    /// Who subscribes to what, on standard output.
+    fn print_subscriptions(&self) {
+        let mut text = Vec::new();
+        // Writing to a Vec does not fail.
+        let _ = self.broker.subscription_tree(&mut text);
+        match print(&text) {
+            Ok(count) if count < text.len() => {
+                warn!(
+                    "Warning: the subscription tree has {} bytes, of which standard output took {count}.",
+                    text.len()
+                );
+            }
+            Ok(_) => {}
+            Err(error) => warn!("Warning: the subscription tree could not be printed: {error}."),
         }
     }
 

@@ -41,6 +41,7 @@ mod sys;
 mod table;
 mod text;
 mod timers;
+mod tree;
 mod will;
 
 use crate::buffer::OutBuf;

@@ -7,6 +7,7 @@ mod file_lock;
 mod limits;
 mod memory;
 mod port_holder;
+mod print;
 mod reserve;
 mod signals;
 
@@ -15,5 +16,6 @@ pub use file_lock::lock_file;
 pub use limits::raise_descriptor_limit;
 pub use memory::{give_back_memory, give_back_pages};
 pub use port_holder::{Holder, port_holder};
+pub use print::print;
 pub use reserve::Reserve;
 pub use signals::{Signal, Signals};

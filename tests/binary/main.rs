@@ -7,6 +7,7 @@ mod memory;
 mod persistence;
 mod program;
 mod serve;
+mod signals;
 mod start;
 mod stop;
 mod usage;

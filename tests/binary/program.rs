@@ -9,7 +9,8 @@ use std::time::Duration;
 /// Far beyond what anything here takes: a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn command(arguments: &[&str], rust_log: Option<&str>) -> Command {
+/// The program with these arguments.
+pub fn command(arguments: &[&str], rust_log: Option<&str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_midge"));
     command.args(arguments).env_remove("RUST_LOG").stdin(Stdio::null());
     command.envs(rust_log.map(|filters| ("RUST_LOG", filters)));

@@ -31,5 +31,6 @@ mod store;
 mod subscribe;
 mod sys;
 mod topics;
+mod tree;
 mod unsubscribe;
 mod will;
