@@ -13,8 +13,8 @@
 //! server.rs    THE LOOP: the only file that reads the clock or calls poll; the order of a turn
 //! net/         listener and transport (TCP, WebSocket): what turns sockets into MQTT bytes and back;
 //!              websocket/ is the codec of that protocol, pure
-//! os/          what else the system is asked for: signals, descriptor limit, who holds a port,
-//!              a descriptor in reserve, memory given back, a file's lock
+//! os/          what else the system is asked for and told: signals, users, the background, pid file, service manager,
+//!              descriptor limit, who holds a port, a descriptor in reserve, memory given back, a file's lock
 //! journal/     the store's files: frames, generations, what to do at start; knows no MQTT
 //! time.rs      Millis since start: a value, never a clock
 //! wheel.rs     hashed timer wheel; knows neither connections nor MQTT
