@@ -210,6 +210,7 @@ impl Server {
             let is_crowded = events.iter().count() == EVENTS_PER_TURN;
             self.crowded_turns = if is_crowded { self.crowded_turns + 1 } else { 0 };
             if self.crowded_turns.is_multiple_of(CROWDED_TURNS_MAX) {
+                self.broker.set_memory_used(allocated());
                 self.broker.tick(self.now);
                 self.write_dirty();
             }

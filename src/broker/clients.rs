@@ -154,6 +154,7 @@ impl Clients {
             link.is_unanswerable = true;
             return;
         }
+        link.unwritten_packets += 1;
         self.stats.packets_sent += 1;
         self.mark_dirty(id);
     }

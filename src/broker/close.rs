@@ -180,6 +180,7 @@ const FIRST_BYTE_OF_DISCONNECT: u8 = 0xE0;
 impl Broker {
     /// The other side is gone. What it sent before is handled first, if it waits for a subscriber.
     pub fn hang_up(&mut self, id: LinkId, hang_up: HangUp, now: Millis) {
+        self.note_time(now);
         let link = self.clients.link_mut(id);
         // Waiting for a subscriber has an end; waiting for a client that is gone to read its answers has none.
         let has_turn = link.is_resumed || matches!(link.paused, Paused::ForSubscriber(_) | Paused::ForStore);

@@ -490,6 +490,7 @@ impl Clients {
         stats.publishes_sent += 1;
         stats.publish_bytes_sent += content.payload.len() as u64;
         stats.packets_sent += 1;
+        link.unwritten_packets += 1;
         let before = link.output.own_len();
         let output = &mut link.output;
         match outgoing.message {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::NONE;
 use super::alias::Aliases;
 use super::store::Held;
-use crate::buffer::{InBuf, OutBuf};
+use crate::buffer::{InBuf, OutBuf, Pool};
 use crate::codec::{PACKET_SIZE_MAX, Version};
 use crate::time::Millis;
 use crate::wheel::TimerId;
@@ -105,6 +105,8 @@ pub struct Link {
     pub session: u32,
     pub input: InBuf,
     pub output: OutBuf,
+    /// Packets in the output, about, once some of it was written: their part of what there was.
+    pub unwritten_packets: u32,
     /// Packets that wait until what they promise is safe.
     pub held: Option<Box<Held>>,
     pub paused: Paused,
@@ -157,6 +159,7 @@ impl Link {
             session: NONE,
             input: InBuf::default(),
             output: OutBuf::default(),
+            unwritten_packets: 0,
             held: None,
             paused: Paused::No,
             next_waiter: NONE,
@@ -170,6 +173,17 @@ impl Link {
             topic_alias_max: 0,
             aliases: None,
         }
+    }
+
+    /// The socket took `count` bytes of the output.
+    pub fn advance_output(&mut self, count: usize, pool: &mut Pool) {
+        let before = self.output.len();
+        self.output.advance(count, pool);
+        let left = self.output.len();
+        self.unwritten_packets = match left {
+            0 => 0,
+            _ => (u64::from(self.unwritten_packets) * left as u64).div_ceil(before as u64) as u32,
+        };
     }
 
     /// The first of those that wait for this link, or NONE.

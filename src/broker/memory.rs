@@ -38,6 +38,9 @@ pub struct Memory {
     /// Bytes; 0 = no limit.
     limit: u64,
     level: Level,
+    /// Bytes in use when they were last told, and the most that were ever told.
+    used: usize,
+    used_max: usize,
     /// The worst level that was logged since there was plenty.
     logged: Level,
     /// Output of one link at which messages wait in its queue.
@@ -46,7 +49,27 @@ pub struct Memory {
 
 impl Memory {
     pub fn new(limit: u64) -> Memory {
-        Memory { limit, level: Level::Plenty, logged: Level::Plenty, output_high: Link::OUTPUT_HIGH }
+        Memory {
+            limit,
+            level: Level::Plenty,
+            used: 0,
+            used_max: 0,
+            logged: Level::Plenty,
+            output_high: Link::OUTPUT_HIGH,
+        }
+    }
+
+    /// Bytes; 0 = no limit.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    pub fn used_max(&self) -> usize {
+        self.used_max
     }
 
     #[inline]
@@ -69,7 +92,9 @@ impl Broker {
     /// How many bytes the process has allocated. To be called before more input is handled.
     #[inline]
     pub fn set_memory_used(&mut self, used: usize) {
-        let memory = &self.clients.memory;
+        let memory = &mut self.clients.memory;
+        memory.used = used;
+        memory.used_max = memory.used_max.max(used);
         if memory.limit != 0 {
             let level = memory.level_at(used as u64);
             if level != memory.level {

@@ -95,12 +95,13 @@ pub struct Broker {
 impl Broker {
     /// `seed` must be unpredictable to clients: it keys the hash tables.
     pub fn new(config: Config, seed: u64) -> Broker {
+        let sys = Sys::new(Millis::from_secs(config.sys_interval_s.into()));
         Broker {
             clients: Clients::new(config, Seed::new(seed)),
             index: Index::new(Seed::new(seed)),
             retained: Retained::default(),
             retained_timer: crate::wheel::TimerId::NONE,
-            sys: Sys::default(),
+            sys,
             matches: Vec::new(),
             guess: NONE,
             resumed: Vec::new(),
@@ -112,6 +113,8 @@ impl Broker {
     /// What time it was when the broker started; 0 unless this is called.
     pub fn set_started(&mut self, at: Millis) {
         self.started_at = at;
+        let interval = self.sys_interval();
+        self.sys.set_started(at, interval);
     }
 
     /// The key under which publishers are known in the store.
@@ -125,11 +128,13 @@ impl Broker {
 
     /// A connection was accepted from `peer`. `allow_anonymous` is the listener's.
     pub fn open(&mut self, peer: Peer, allow_anonymous: bool, now: Millis) -> LinkId {
+        self.note_time(now);
         self.clients.open(peer, allow_anonymous, now)
     }
 
     /// Bytes that arrived on `id`. Whole packets are handled; the rest is kept until more arrives.
     pub fn receive(&mut self, id: LinkId, bytes: &[u8], now: Millis) {
+        self.note_time(now);
         let link = self.clients.link_mut(id);
         link.last_received = now;
         let (is_fresh, was_paused) = (link.input.is_empty(), link.is_paused());
@@ -168,10 +173,11 @@ impl Broker {
 
     /// The socket took `count` bytes of the output.
     pub fn wrote(&mut self, id: LinkId, count: usize, now: Millis) {
+        self.note_time(now);
         let Clients { links, pool, stats, .. } = &mut self.clients;
         let link = &mut links[id as usize];
         let was_full = link.output.own_len() > Link::OUTPUT_MAX / 2;
-        link.output.advance(count, pool);
+        link.advance_output(count, pool);
         stats.bytes_sent += count as u64;
         if count > 0 && link.state != State::Closing {
             let is_read_again = was_full && link.output.own_len() <= Link::OUTPUT_MAX / 2 && link.reads_ahead();
@@ -196,6 +202,7 @@ impl Broker {
 
     /// Fires what is due.
     pub fn tick(&mut self, now: Millis) {
+        self.note_time(now);
         self.clients.wheel.advance(now);
         while let Some(owner) = self.clients.wheel.pop_due() {
             self.fire(owner, now);
@@ -210,6 +217,7 @@ impl Broker {
     /// Lets links go on that were paused or had more to do than one turn allows. The caller reads the sockets of those
     /// listed in `readable` again, whose readiness it may have passed over.
     pub fn resume(&mut self, readable: &mut Vec<LinkId>, now: Millis) {
+        self.note_time(now);
         let mut resumed = std::mem::take(&mut self.resumed);
         for id in resumed.drain(..) {
             let link = &mut self.clients.links[id as usize];

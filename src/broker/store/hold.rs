@@ -98,6 +98,7 @@ impl Clients {
             && let Some(packet) = held.pop_front()
         {
             link.output.tail(pool).extend_from_slice(&packet.bytes);
+            link.unwritten_packets += 1;
             stats.packets_sent += 1;
             is_released = true;
         }
@@ -239,6 +240,7 @@ impl Gated {
 impl Broker {
     /// Batch `position`, and all before it, is as safe as it will be: what waited for it goes on.
     pub fn durable(&mut self, position: u64, now: Millis) {
+        self.note_time(now);
         self.clients.store.durable = position;
         for publish in std::mem::take(&mut self.clients.store.written) {
             self.clients.settle(publish);
