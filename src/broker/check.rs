@@ -31,6 +31,7 @@ impl Broker {
             let id = id as u32;
             assert_eq!(link.is_resumed, resumed.contains(&id), "link {id}: resumed mark and list differ");
             assert_eq!(link.is_dirty, dirty.contains(&id), "link {id}: dirty mark and list differ");
+            assert_eq!(link.output.is_empty(), link.unwritten_packets == 0, "link {id}: unwritten packets");
             match link.state {
                 State::AwaitingConnect => assert!(link.session == NONE && link.timer != TimerId::NONE),
                 State::Connected => {
