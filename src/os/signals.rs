@@ -68,6 +68,22 @@ impl Signals {
     }
 }
 
+/// What `run` starts inherits a mask that lets no signal through, so that each reaches the thread that reads them.
+pub fn without_signals<T>(run: impl FnOnce() -> T) -> T {
+    // SAFETY: sigset_t is plain data for which all zeros is a valid value, and the calls fill it before it is used. All pointers
+    // are to these locals.
+    let before = unsafe {
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = (mem::zeroed(), mem::zeroed());
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        before
+    };
+    let result = run();
+    // SAFETY: as above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut()) };
+    result
+}
+
 /// For `mio::unix::SourceFd`: readable when a signal waits.
 impl AsRawFd for Signals {
     fn as_raw_fd(&self) -> RawFd {
