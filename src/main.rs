@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use log::{Level, error, info, log_enabled, warn};
-use midge::config::Protocol;
 use midge::options::{self, Parsed, Settings};
 use midge::os::Counting;
 use midge::{VERSION, logger, net, server};
@@ -36,19 +35,10 @@ fn run(settings: Settings) -> ExitCode {
     for warning in &settings.warnings {
         warn!("Warning: {warning}");
     }
-    let listeners = match net::open(&settings.listeners) {
-        Ok(listeners) => listeners,
+    let doors = match net::open(&settings.listeners, net::inherited()) {
+        Ok(doors) => doors,
         Err(error) => return fail(&error.to_string(), EXIT_FAILURE),
     };
-    for listener in &listeners {
-        let address = listener.address();
-        let kind = match listener.protocol() {
-            Protocol::WebSockets => "websockets",
-            Protocol::Mqtt if address.is_ipv4() => "ipv4",
-            Protocol::Mqtt => "ipv6",
-        };
-        info!("Opening {kind} listen socket on port {}.", address.port());
-    }
     if settings.local_only {
         info!(
             "Starting in local only mode: connections are accepted from this machine only. To open it up, use \
@@ -65,7 +55,7 @@ fn run(settings: Settings) -> ExitCode {
         Ok(both) => both,
         Err(error) => return fail(&error.to_string(), EXIT_FAILURE),
     };
-    match server::run(&settings, listeners, broker, keeper) {
+    match server::run(doors, broker, keeper) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string(), EXIT_FAILURE),
     }

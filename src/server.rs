@@ -13,6 +13,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -22,8 +23,9 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::VERSION;
 use crate::broker::{Broker, HangUp, LinkId, Peer};
 use crate::buffer::OutBuf;
+use crate::config::{ListenerConfig, Rules};
 use crate::keeper::{Keeper, KeeperError};
-use crate::net::{Accept, Left, Listener, Refusal, Transport};
+use crate::net::{Accept, Caller, Doors, Left, ListenerId, OpenError, Place, Refusal, Transport};
 use crate::options::Settings;
 use crate::os::{
     Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, memory_of_machine, raise_descriptor_limit,
@@ -58,14 +60,6 @@ const ACCEPT_RETRY: Millis = Millis(1000);
 /// A refused connection is logged at most this often.
 const REFUSAL_LOG_INTERVAL: Millis = Millis(10_000);
 
-/// A listener that may have connections waiting.
-struct Door {
-    listener: Listener,
-    allow_anonymous: bool,
-    has_waiting: bool,
-    retry_at: Option<Millis>,
-}
-
 struct Server {
     poll: Poll,
     /// When it was `started_at`.
@@ -74,9 +68,11 @@ struct Server {
     now: Millis,
     broker: Broker,
     keeper: Option<Keeper>,
-    doors: Vec<Door>,
+    doors: Doors,
     /// By link id.
     transports: Vec<Option<Transport>>,
+    /// By link id: the listener it came through.
+    entrances: Vec<ListenerId>,
     /// Links to read in this turn or the next.
     ready: Vec<LinkId>,
     /// Reused every turn.
@@ -109,12 +105,7 @@ pub fn broker(settings: &Settings) -> Result<(Broker, Option<Keeper>), KeeperErr
 ///
 /// # Errors
 /// When the system has no poll, no signal descriptor, or poll itself fails.
-pub fn run(
-    settings: &Settings,
-    listeners: Vec<Listener>,
-    broker: Broker,
-    mut keeper: Option<Keeper>,
-) -> io::Result<()> {
+pub fn run(mut doors: Doors, broker: Broker, mut keeper: Option<Keeper>) -> io::Result<()> {
     let mut signals = Signals::new()?;
     let poll = Poll::new()?;
     poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
@@ -122,12 +113,7 @@ pub fn run(
         Ok(limit) => info!("Up to {limit} descriptors can be open."),
         Err(error) => warn!("Warning: the limit of open descriptors could not be raised: {error}."),
     }
-    let mut doors = Vec::new();
-    for (number, mut listener) in listeners.into_iter().enumerate() {
-        poll.registry().register(&mut listener, Token(FIRST_LISTENER + number), Interest::READABLE)?;
-        let allow_anonymous = settings.listeners[listener.config()].rules.allow_anonymous;
-        doors.push(Door { listener, allow_anonymous, has_waiting: true, retry_at: None });
-    }
+    doors.register(poll.registry(), FIRST_LISTENER)?;
     let now = keeper.as_ref().map_or(Millis(0), Keeper::started_at);
     if let Some(keeper) = &mut keeper {
         // After the signals, which its thread must not get.
@@ -146,6 +132,7 @@ pub fn run(
         keeper,
         doors,
         transports: Vec::new(),
+        entrances: Vec::new(),
         ready: Vec::new(),
         links: Vec::new(),
         scratch: vec![0; SCRATCH_LEN],
@@ -175,11 +162,7 @@ impl Server {
                 match event.token() {
                     SIGNALS => is_signalled = true,
                     STORE => {}
-                    Token(number) if number >= FIRST_LISTENER => {
-                        if let Some(door) = self.doors.get_mut(number - FIRST_LISTENER) {
-                            door.has_waiting = true;
-                        }
-                    }
+                    Token(number) if number >= FIRST_LISTENER => self.doors.note(number - FIRST_LISTENER),
                     Token(id) => self.note(id as LinkId, event),
                 }
             }
@@ -194,6 +177,7 @@ impl Server {
             }
             // What waited for the store may go with what this turn brings.
             self.turn_keeper();
+            self.doors.turn(self.now);
             self.accept();
             self.read_ready();
             self.resume();
@@ -226,6 +210,8 @@ impl Server {
                     self.transports.pop();
                 }
                 self.transports.shrink_to_fit();
+                self.entrances.truncate(self.transports.len());
+                self.entrances.shrink_to_fit();
                 self.ready.shrink_to_fit();
                 self.links.shrink_to_fit();
                 give_back_pages(&mut self.scratch);
@@ -247,13 +233,18 @@ impl Server {
 
     /// Nothing to wait for while something is left to do; else until the core's next deadline.
     fn timeout(&self) -> Option<Duration> {
-        let has_waiting = self.doors.iter().any(|door| door.has_waiting && door.retry_at.is_none());
-        if has_waiting || !self.ready.is_empty() || self.broker.has_work() {
+        if self.doors.has_work() || !self.ready.is_empty() || self.broker.has_work() {
             return Some(Duration::ZERO);
         }
-        let retries = self.doors.iter().filter_map(|door| door.retry_at);
         let store = self.keeper.as_ref().and_then(|keeper| keeper.deadline(&self.broker));
-        let deadline = retries.chain(self.broker.next_deadline()).chain(self.trim_at).chain(store).min()?;
+        let deadline = self
+            .doors
+            .deadline()
+            .into_iter()
+            .chain(self.broker.next_deadline())
+            .chain(self.trim_at)
+            .chain(store)
+            .min()?;
         Some(Duration::from_millis((deadline - self.clock()).0))
     }
 
@@ -286,12 +277,8 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        for number in 0..self.doors.len() {
-            let door = &mut self.doors[number];
-            if door.retry_at.is_some_and(|at| at <= self.now) {
-                door.retry_at = None;
-            }
-            if !door.has_waiting || door.retry_at.is_some() {
+        for number in 0..self.doors.numbers_end() {
+            if !self.doors.is_ready(number, self.now) {
                 continue;
             }
             for _ in 0..ACCEPTS_PER_TURN {
@@ -304,51 +291,62 @@ impl Server {
 
     /// Accepts the next connection of a listener; false if it is to be left alone for now.
     fn accept_one(&mut self, number: usize) -> bool {
-        let door = &mut self.doors[number];
-        match door.listener.accept() {
-            Accept::Peer(transport, address) => {
-                let max = self.broker.config().global_max_connections as usize;
-                if max != 0 && self.broker.link_count() >= max {
-                    info!("Client connection from {} denied: max_connections exceeded.", address.ip());
-                    return true;
-                }
-                if self.broker.config().connection_messages {
-                    let port = door.listener.address().port();
-                    info!("New connection from {} on port {port}.", Peer::from(address));
-                }
-                let allow_anonymous = door.allow_anonymous;
-                self.open(transport, address.into(), allow_anonymous);
+        match self.doors.accept(number) {
+            Accept::Peer(transport, caller) => {
+                self.admit(transport, caller, number);
                 true
             }
-            Accept::WouldBlock => {
-                door.has_waiting = false;
-                false
-            }
-            Accept::OutOfDescriptors => match door.listener.refuse(&mut self.reserve) {
-                Refusal::Peer(address) => {
-                    self.log_refusal(&address.ip().to_string());
+            Accept::WouldBlock => false,
+            Accept::OutOfDescriptors => match self.doors.refuse(number, &mut self.reserve) {
+                Refusal::Peer(caller) => {
+                    self.log_refusal(&caller.to_string());
                     true
                 }
-                Refusal::WouldBlock => {
-                    door.has_waiting = false;
-                    false
-                }
+                Refusal::WouldBlock => false,
                 Refusal::Later => {
-                    door.retry_at = Some(self.now + ACCEPT_RETRY);
+                    self.doors.pause(number, self.now + ACCEPT_RETRY);
                     self.log_refusal("anybody");
                     false
                 }
             },
             Accept::Failed(error) => {
-                warn!("Error: accepting connections on port {} failed: {error}.", door.listener.address().port());
-                door.retry_at = Some(self.now + ACCEPT_RETRY);
+                warn!("Error: accepting connections on {} failed: {error}.", self.doors.place(number));
+                self.doors.pause(number, self.now + ACCEPT_RETRY);
                 false
             }
         }
     }
 
-    fn open(&mut self, mut transport: Transport, peer: Peer, allow_anonymous: bool) {
-        let id = self.broker.open(peer, allow_anonymous, self.now);
+    /// Lets a connection in, unless there are too many.
+    fn admit(&mut self, transport: Transport, caller: Caller, number: usize) {
+        let max = self.broker.config().global_max_connections as usize;
+        let is_logged = self.broker.config().connection_messages;
+        if max != 0 && self.broker.link_count() >= max || self.doors.is_full(number) {
+            if is_logged {
+                info!("Client connection from {caller} denied: max_connections exceeded.");
+            }
+            return;
+        }
+        let peer = match caller {
+            Caller::Tcp(address) => address.into(),
+            Caller::Unix { pid, uid } => Peer::Unix { pid, uid },
+        };
+        if is_logged {
+            match self.doors.place(number) {
+                Place::Tcp(address) => info!("New connection from {peer} on port {}.", address.port()),
+                Place::Unix(path) => info!("New connection from {peer} on {}.", path.display()),
+            }
+        }
+        let rules = self.doors.rules(number).clone();
+        let id = self.open(transport, peer, &rules);
+        if self.entrances.len() <= id as usize {
+            self.entrances.resize(id as usize + 1, 0);
+        }
+        self.entrances[id as usize] = self.doors.enter(number);
+    }
+
+    fn open(&mut self, mut transport: Transport, peer: Peer, rules: &Rc<Rules>) -> LinkId {
+        let id = self.broker.open(peer, rules.allow_anonymous, self.now);
         let at = id as usize;
         let both = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut transport, Token(at), both) {
@@ -358,6 +356,7 @@ impl Server {
             self.transports.resize_with(at + 1, || None);
         }
         self.transports[at] = Some(transport);
+        id
     }
 
     /// No descriptor is left: whoever comes now is turned away at once instead of left waiting.
@@ -477,10 +476,22 @@ impl Server {
             if let Some(mut transport) = self.transports[id as usize].take() {
                 let _ = transport.shutdown_write();
                 let _ = transport.read(&mut self.scratch[..READ_LEN]);
+                self.doors.leave(self.entrances[id as usize]);
             }
             self.broker.reap(id);
         }
         self.links = closed;
+    }
+
+    /// Listens where these say from now on, and by their settings; connections stay, those of a removed listener, too.
+    ///
+    /// # Errors
+    /// When something new cannot be had, and not because it is not there yet. Then everything is as it was.
+    #[expect(dead_code, reason = "the signal that asks for it is not obeyed yet")]
+    fn reload_listeners(&mut self, listeners: &[ListenerConfig]) -> Result<(), OpenError> {
+        let plan = self.doors.plan(listeners)?;
+        self.doors.commit(plan);
+        Ok(())
     }
 
     /// An orderly end: wills, DISCONNECT for those who know it, and the sockets closed.

@@ -20,6 +20,11 @@ pub type LinkId = u32;
 pub enum Peer {
     V4(Ipv4Addr, u16),
     V6(Ipv6Addr, u16),
+    /// A process of this machine, through a Unix socket.
+    Unix {
+        pid: u32,
+        uid: u32,
+    },
     Unknown,
 }
 
@@ -33,12 +38,13 @@ impl From<SocketAddr> for Peer {
     }
 }
 
-/// Mosquitto's form: `192.0.2.7:50123`, `2001:db8::1:50123`.
+/// Mosquitto's form: `192.0.2.7:50123`, `2001:db8::1:50123`. Without an address `pid 4711 uid 1000`.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Peer::V4(ip, port) => write!(f, "{ip}:{port}"),
             Peer::V6(ip, port) => write!(f, "{ip}:{port}"),
+            Peer::Unix { pid, uid } => write!(f, "pid {pid} uid {uid}"),
             Peer::Unknown => f.write_str("unknown"),
         }
     }

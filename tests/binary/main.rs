@@ -1,6 +1,7 @@
 //! The real program: flags, exit codes, start-up lines, signals. Ports are always free ones that the program names
 //! itself; waiting means reading the next line it writes.
 
+mod boot;
 mod client;
 mod load;
 mod memory;
