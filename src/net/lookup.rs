@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -20,9 +20,16 @@ const ADDRESSES_MAX: usize = 64;
 /// A question that is being answered.
 #[derive(Debug)]
 pub struct Lookup {
-    answer: Receiver<io::Result<Vec<SocketAddr>>>,
+    answer: Arc<Answer>,
     /// Ends when the answer is there.
     end: pipe::Receiver,
+}
+
+/// Written once, by the thread.
+#[derive(Debug, Default)]
+struct Answer {
+    found: Mutex<Option<io::Result<Vec<SocketAddr>>>>,
+    is_there: Condvar,
 }
 
 impl Lookup {
@@ -31,14 +38,16 @@ impl Lookup {
     /// # Errors
     /// When there is no thread or no pipe to be had.
     pub fn start(host: &str) -> io::Result<Lookup> {
-        let (sender, answer) = mpsc::sync_channel(1);
+        let answer = Arc::new(Answer::default());
+        let written = Arc::clone(&answer);
         let (alive, end) = pipe::new()?;
         let host = host.to_string();
         // Signals are the loop's: one that reached this thread would end the process.
         without_signals(|| {
             thread::Builder::new().name("lookup".to_string()).spawn(move || {
-                // Whoever asked may have gone.
-                let _ = sender.send(resolve(&host));
+                let found = resolve(&host);
+                *written.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+                written.is_there.notify_one();
                 drop(alive);
             })
         })?;
@@ -47,16 +56,14 @@ impl Lookup {
 
     /// The answer if it is there.
     pub fn answer(&mut self) -> Option<io::Result<Vec<SocketAddr>>> {
-        match self.answer.try_recv() {
-            Ok(answer) => Some(answer),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Err(io::Error::other("the lookup came to nothing"))),
-        }
+        self.answer.found.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Waits for the answer, but not for ever.
     pub fn wait(&mut self, patience: Duration) -> Option<io::Result<Vec<SocketAddr>>> {
-        self.answer.recv_timeout(patience).ok()
+        let found = self.answer.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.answer.is_there.wait_timeout_while(found, patience, |found| found.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.take()
     }
 }
 
