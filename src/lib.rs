@@ -7,14 +7,14 @@
 //! ```text
 //! main.rs      flags -> Settings -> logger -> listeners -> server::run; exit code
 //! options/     one table: every option once; flags and help are read from it
-//! logger.rs    log lines on standard error in Mosquitto's form
+//! logger/      log lines in Mosquitto's form and to its destinations, and what repeats among them
 //! config.rs    Config: every number with unit, default and the reason for it
 //! keeper.rs    the store's place in the loop: batches to the journal, and what waited for them
 //! server.rs    THE LOOP: the only file that reads the clock or calls poll; the order of a turn
 //! net/         listener and transport (TCP, WebSocket): what turns sockets into MQTT bytes and back;
 //!              websocket/ is the codec of that protocol, pure
 //! os/          what else the system is asked for: signals, descriptor limit, who holds a port,
-//!              a descriptor in reserve, memory given back, a file's lock
+//!              a descriptor in reserve, memory given back, a file's lock, the local time
 //! journal/     the store's files: frames, generations, what to do at start; knows no MQTT
 //! time.rs      Millis since start: a value, never a clock
 //! wheel.rs     hashed timer wheel; knows neither connections nor MQTT
@@ -26,7 +26,7 @@
 //! ```
 //!
 //! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os`;
-//! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; `journal -> os`; `keeper -> journal, broker`; leaves use `std` alone. `mio` and
+//! `broker -> codec, topic, wheel, buffer, time, config, logger` (of that, only how a line is marked); `logger -> config, os`; `codec -> topic`; `journal -> os`; `keeper -> journal, broker`; leaves use `std` alone. `mio` and
 //! sockets appear only in `server`, `net` and `os`, `libc` there and in `journal/disk.rs`, which alone touches files; `unsafe`
 //! only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its own `os.rs`.
 

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn run(settings: Settings) -> ExitCode {
-    logger::start(settings.log_level);
+    logger::start(&settings.log);
     info!("midge version {VERSION} starting");
     for warning in &settings.warnings {
         warn!("Warning: {warning}");
@@ -75,6 +75,7 @@ fn run(settings: Settings) -> ExitCode {
 fn fail(why: &str, code: u8) -> ExitCode {
     if log_enabled!(Level::Error) {
         error!("Error: {why}");
+        logger::finish();
     } else {
         // Not eprintln, which panics if standard error is closed.
         let _ = writeln!(io::stderr(), "Error: {why}");

@@ -15,7 +15,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{error, info, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -23,6 +23,7 @@ use crate::VERSION;
 use crate::broker::{Broker, HangUp, LinkId, Peer};
 use crate::buffer::OutBuf;
 use crate::keeper::{Keeper, KeeperError};
+use crate::logger::{self, notice};
 use crate::net::{Accept, Left, Listener, Refusal, Transport};
 use crate::options::Settings;
 use crate::os::{
@@ -55,8 +56,6 @@ const EVENTS_PER_TURN: usize = 256;
 const CROWDED_TURNS_MAX: u32 = 64;
 /// How soon accepting is tried again when even the descriptor in reserve did not help.
 const ACCEPT_RETRY: Millis = Millis(1000);
-/// A refused connection is logged at most this often.
-const REFUSAL_LOG_INTERVAL: Millis = Millis(10_000);
 
 /// A listener that may have connections waiting.
 struct Door {
@@ -86,8 +85,6 @@ struct Server {
     trim_at: Option<Millis>,
     crowded_turns: u32,
     reserve: Reserve,
-    refused: u32,
-    refusal_logged_at: Option<Millis>,
 }
 
 /// A broker that holds what is stored, if anything is, and what keeps it stored. Writes nothing.
@@ -152,11 +149,10 @@ pub fn run(
         trim_at: None,
         crowded_turns: 0,
         reserve: Reserve::new(),
-        refused: 0,
-        refusal_logged_at: None,
     };
     info!("midge version {VERSION} running");
     server.serve(&mut signals)?;
+    logger::finish();
     info!("midge version {VERSION} terminating");
     Ok(())
 }
@@ -190,6 +186,7 @@ impl Server {
                         return Ok(());
                     }
                     Signal::User1 => self.keeper.iter().for_each(|keeper| keeper.log_wear(self.now)),
+                    Signal::HangUp | Signal::Reopen => logger::reopen(),
                 }
             }
             // What waited for the store may go with what this turn brings.
@@ -209,6 +206,7 @@ impl Server {
             self.turn_keeper();
             self.free_closed();
             self.trim();
+            self.turn_log();
         }
     }
 
@@ -245,6 +243,13 @@ impl Server {
         }
     }
 
+    /// Log lines that were held long enough, and those that somebody subscribes to: last, for every part of a turn may log.
+    fn turn_log(&mut self) {
+        logger::turn();
+        self.broker.set_log_bytes(logger::bytes() as u64);
+        logger::publish(self.broker.hears_log(), |topic, line| self.broker.publish_log(topic, line, self.now));
+    }
+
     /// Nothing to wait for while something is left to do; else until the core's next deadline.
     fn timeout(&self) -> Option<Duration> {
         let has_waiting = self.doors.iter().any(|door| door.has_waiting && door.retry_at.is_none());
@@ -253,8 +258,10 @@ impl Server {
         }
         let retries = self.doors.iter().filter_map(|door| door.retry_at);
         let store = self.keeper.as_ref().and_then(|keeper| keeper.deadline(&self.broker));
-        let deadline = retries.chain(self.broker.next_deadline()).chain(self.trim_at).chain(store).min()?;
-        Some(Duration::from_millis((deadline - self.clock()).0))
+        let deadline = retries.chain(self.broker.next_deadline()).chain(self.trim_at).chain(store).min();
+        let deadline = deadline.map(|at| Duration::from_millis((at - self.clock()).0));
+        let log = logger::deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        deadline.into_iter().chain(log).min()
     }
 
     /// Remembers what an event says of a connection.
@@ -309,12 +316,17 @@ impl Server {
             Accept::Peer(transport, address) => {
                 let max = self.broker.config().global_max_connections as usize;
                 if max != 0 && self.broker.link_count() >= max {
-                    info!("Client connection from {} denied: max_connections exceeded.", address.ip());
+                    let peer = Peer::from(address);
+                    notice!(
+                        address = peer.number();
+                        "Client connection from {} denied: max_connections exceeded. It came from {peer}.", peer.ip()
+                    );
                     return true;
                 }
                 if self.broker.config().connection_messages {
                     let port = door.listener.address().port();
-                    info!("New connection from {} on port {port}.", Peer::from(address));
+                    let peer = Peer::from(address);
+                    notice!(address = peer.number(); "New connection from {peer} on port {port}.");
                 }
                 let allow_anonymous = door.allow_anonymous;
                 self.open(transport, address.into(), allow_anonymous);
@@ -326,7 +338,7 @@ impl Server {
             }
             Accept::OutOfDescriptors => match door.listener.refuse(&mut self.reserve) {
                 Refusal::Peer(address) => {
-                    self.log_refusal(&address.ip().to_string());
+                    self.log_refusal(address.into());
                     true
                 }
                 Refusal::WouldBlock => {
@@ -335,12 +347,13 @@ impl Server {
                 }
                 Refusal::Later => {
                     door.retry_at = Some(self.now + ACCEPT_RETRY);
-                    self.log_refusal("anybody");
+                    self.log_refusal(Peer::Unknown);
                     false
                 }
             },
             Accept::Failed(error) => {
-                warn!("Error: accepting connections on port {} failed: {error}.", door.listener.address().port());
+                let port = door.listener.address().port();
+                error!(about = "accept"; "Error: accepting connections on port {port} failed: {error}.");
                 door.retry_at = Some(self.now + ACCEPT_RETRY);
                 false
             }
@@ -361,16 +374,13 @@ impl Server {
     }
 
     /// No descriptor is left: whoever comes now is turned away at once instead of left waiting.
-    fn log_refusal(&mut self, who: &str) {
-        self.refused += 1;
-        if self.refusal_logged_at.is_none_or(|at| at + REFUSAL_LOG_INTERVAL <= self.now) {
-            self.refusal_logged_at = Some(self.now);
-            let refused = std::mem::take(&mut self.refused);
-            let open = self.broker.link_count();
-            warn!(
-                "Client connection from {who} denied: no descriptor is free ({open} connections; {refused} refused)."
-            );
-        }
+    fn log_refusal(&self, peer: Peer) {
+        let open = self.broker.link_count();
+        let ip = peer.ip();
+        warn!(
+            address = peer.number();
+            "Client connection from {ip} denied: no descriptor is free ({open} connections are open). It came from {peer}."
+        );
     }
 
     /// Reads each ready link once; what is left in a socket is read in the next turn.

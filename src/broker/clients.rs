@@ -191,7 +191,7 @@ impl Clients {
         let link = &self.links[id as usize];
         match self.sessions.get(link.session as usize) {
             Some(session) => format!("{} [{}]", session.client_id, link.peer),
-            None => format!("{0} [{0}]", link.peer),
+            None => format!("{} [{}]", link.peer.ip(), link.peer),
         }
     }
 

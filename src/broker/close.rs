@@ -2,11 +2,13 @@
 //! that explains; closing, taking leave of the session, and what becomes of that.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::link::{LinkId, Paused, Peer, State};
 use super::session::after;
 use super::{Broker, NONE};
 use crate::codec::{self, DecodeError, Direction, Disconnect, Packet, PropertiesBuf, Property, QoS, ReasonCode, Split};
+use crate::logger::notice;
 use crate::time::Millis;
 use crate::wheel::TimerId;
 
@@ -37,6 +39,11 @@ fn reason(code: ReasonCode, ending: &'static str, detail: impl Into<Cow<'static,
 }
 
 const PROTOCOL_ERROR: &str = "protocol error";
+/// What the system says follows.
+const BAD_SOCKET: &str = "bad socket read/write";
+/// This has a line of its own.
+const TLS_ON_PLAIN_PORT: &str = "appears to be using TLS to connect to a non-TLS listener";
+const FIRST_BYTE_OF_TLS: u8 = 0x16;
 
 impl CloseReason {
     pub fn client_disconnected() -> CloseReason {
@@ -46,7 +53,7 @@ impl CloseReason {
     pub fn hung_up(hang_up: HangUp) -> CloseReason {
         match hang_up {
             HangUp::Closed => CloseReason { code: None, ending: "connection closed by client", detail: "".into() },
-            HangUp::Failed(error) => CloseReason { code: None, ending: "bad socket read/write", detail: error.into() },
+            HangUp::Failed(error) => CloseReason { code: None, ending: BAD_SOCKET, detail: error.into() },
             HangUp::Breach(what) => CloseReason { code: None, ending: PROTOCOL_ERROR, detail: what.into() },
         }
     }
@@ -63,11 +70,13 @@ impl CloseReason {
 
     /// Not told to the peer, which has not said what it speaks.
     pub fn first_packet_not_connect(first_byte: u8) -> CloseReason {
-        let detail = match first_byte {
-            0x16 => "appears to be using TLS to connect to a non-TLS listener".to_string(),
-            _ => format!("First packet not CONNECT ({first_byte:02x})"),
-        };
-        CloseReason { code: None, ending: PROTOCOL_ERROR, detail: detail.into() }
+        match first_byte {
+            FIRST_BYTE_OF_TLS => CloseReason { code: None, ending: TLS_ON_PLAIN_PORT, detail: "".into() },
+            _ => {
+                let detail = format!("First packet not CONNECT ({first_byte:02x})");
+                CloseReason { code: None, ending: PROTOCOL_ERROR, detail: detail.into() }
+            }
+        }
     }
 
     pub fn second_connect() -> CloseReason {
@@ -340,7 +349,7 @@ impl Broker {
     pub(super) fn session_due(&mut self, id: u32, now: Millis) {
         let session = self.clients.session_mut(id);
         if session.expires_at <= now {
-            log::info!("Expiring client {} due to timeout.", session.client_id);
+            notice!(client = *session.client_id; "Expiring client {} due to timeout.", session.client_id);
             self.clients.stats.sessions_expired += 1;
             self.end_session(id, now);
             return;
@@ -370,18 +379,38 @@ impl Broker {
 
     fn log_close(&self, id: LinkId, reason: &CloseReason) {
         let link = &self.clients.links[id as usize];
-        if link.state == State::AwaitingConnect && reason.code.is_none() && !reason.detail.is_empty() {
-            log::info!("Protocol error from {}: {}.", link.peer, reason.detail);
-            return;
+        let (peer, address, ending, detail) = (link.peer, link.peer.number(), reason.ending, &*reason.detail);
+        let is_not_mqtt = link.state == State::AwaitingConnect && reason.code.is_none();
+        match ending {
+            PROTOCOL_ERROR if is_not_mqtt => log::info!(address = address; "Protocol error from {peer}: {detail}."),
+            TLS_ON_PLAIN_PORT => notice!(address = address; "Client from {peer} {TLS_ON_PLAIN_PORT}."),
+            _ if !self.clients.config.connection_messages => {}
+            _ => {
+                let (name, end) = (self.clients.name(id), End { ending, detail });
+                match self.clients.sessions.get(link.session as usize) {
+                    Some(session) => notice!(
+                        client = *session.client_id, address = address, what = ending; "Client {name} disconnected{end}"
+                    ),
+                    None => notice!(address = address, what = ending; "Client {name} disconnected{end}"),
+                }
+            }
         }
-        if !self.clients.config.connection_messages {
-            return;
-        }
-        let name = self.clients.name(id);
-        match (reason.ending, &*reason.detail) {
-            ("", _) => log::info!("Client {name} disconnected."),
-            (ending, "") => log::info!("Client {name} disconnected: {ending}."),
-            (ending, detail) => log::info!("Client {name} disconnected: {ending}. {}.", capitalised(detail)),
+    }
+}
+
+/// What stands behind `disconnected`: Mosquitto's words, and the explanation.
+struct End<'a> {
+    ending: &'static str,
+    detail: &'a str,
+}
+
+impl fmt::Display for End<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match (self.ending, self.detail) {
+            ("", _) => f.write_str("."),
+            (ending, "") => write!(f, ": {ending}."),
+            (BAD_SOCKET, error) => write!(f, ": {BAD_SOCKET}: {error}."),
+            (ending, detail) => write!(f, ": {ending}. {}.", capitalised(detail)),
         }
     }
 }

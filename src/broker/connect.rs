@@ -11,6 +11,7 @@ use super::{Broker, NONE};
 use crate::codec::{
     self, ConnAck, Connect, Direction, PACKET_SIZE_MAX, Packet, PropertiesBuf, Property, QoS, ReasonCode, Version,
 };
+use crate::logger::notice;
 use crate::time::Millis;
 use crate::topic;
 use crate::wheel::TimerId;
@@ -314,11 +315,13 @@ impl Broker {
         }
         let user =
             connect.username.filter(|user| !user.is_empty()).map_or(String::new(), |user| format!(", u'{user}'"));
-        log::info!(
+        let (link, client_id) = (&self.clients.links[id as usize], self.clients.client_id(id));
+        notice!(
+            client = client_id, address = link.peer.number();
             "New {} connected from {} as {} (p{}, c{}, k{}{user}).",
             if connect.bridge { "bridge" } else { "client" },
-            self.clients.links[id as usize].peer,
-            self.clients.client_id(id),
+            link.peer,
+            client_id,
             connect.version.level(),
             connect.clean_start as u8,
             connect.keep_alive_s,

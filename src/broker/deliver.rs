@@ -16,6 +16,7 @@ use super::session::{Delivery, Inflight, Queued, Via};
 use super::{Broker, NONE};
 use crate::codec::{Ack, Packet, Properties, PropertiesBuf, Property, PublishHeader, QoS, ReasonCode};
 use crate::config::QueuePolicy;
+use crate::logger::notice;
 use crate::time::Millis;
 
 /// From this payload size on, output refers to the message instead of copying it: below, the copy is cheaper than
@@ -292,7 +293,8 @@ impl Clients {
         delivery.dropped = delivery.dropped.saturating_add(1);
         delivery.dropped_in_a_row = delivery.dropped_in_a_row.saturating_add(1);
         if delivery.dropped_in_a_row == 1 {
-            log::info!(
+            notice!(
+                client = *session.client_id;
                 "Outgoing messages are being dropped for client {}. Its queue is full; the first was for topic '{topic}'.",
                 session.client_id
             );

@@ -97,6 +97,7 @@ impl Broker {
         self.clients.links[id as usize].is_stalled = true;
         self.clients.stats.stalls += 1;
         log::info!(
+            client = self.clients.client_id(id);
             "Client {} has taken next to nothing for {} ms; publishers no longer wait for it.",
             self.clients.name(id),
             timeout.0

@@ -33,6 +33,34 @@ impl From<SocketAddr> for Peer {
     }
 }
 
+impl Peer {
+    /// The address without the port, as it is shown.
+    pub fn ip(self) -> impl fmt::Display {
+        Ip(self)
+    }
+
+    /// The same as a number, for log lines that are about it.
+    pub fn number(self) -> u128 {
+        match self {
+            Peer::V4(ip, _) => ip.to_ipv6_mapped().to_bits(),
+            Peer::V6(ip, _) => ip.to_bits(),
+            Peer::Unknown => 0,
+        }
+    }
+}
+
+struct Ip(Peer);
+
+impl fmt::Display for Ip {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0 {
+            Peer::V4(ip, _) => ip.fmt(f),
+            Peer::V6(ip, _) => ip.fmt(f),
+            Peer::Unknown => Peer::Unknown.fmt(f),
+        }
+    }
+}
+
 /// Mosquitto's form: `192.0.2.7:50123`, `2001:db8::1:50123`.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {

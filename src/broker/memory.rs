@@ -91,10 +91,10 @@ impl Broker {
             Level::Full => "new sessions and subscriptions are refused",
         };
         if level > memory.logged {
-            log::warn!("Memory: {} of {} kB are in use (memory_limit); {what}.", used >> 10, memory.limit >> 10);
+            log::warn!(about = "memory"; "Memory: {} of {} kB are in use (memory_limit); {what}.", used >> 10, memory.limit >> 10);
             memory.logged = level;
         } else if level == Level::Plenty {
-            log::info!("Memory: {} of {} kB are in use; {what}.", used >> 10, memory.limit >> 10);
+            log::info!(about = "memory"; "Memory: {} of {} kB are in use; {what}.", used >> 10, memory.limit >> 10);
             memory.logged = level;
         }
         if level >= Level::NoQos0 {

@@ -89,6 +89,8 @@ pub struct Broker {
     /// Numbers for made-up client ids.
     random: u64,
     started_at: Millis,
+    /// Bytes of log lines that were written.
+    log_bytes: u64,
 }
 
 impl Broker {
@@ -105,6 +107,7 @@ impl Broker {
             resumed: Vec::new(),
             random: seed ^ 0x9E37_79B9_7F4A_7C15,
             started_at: Millis(0),
+            log_bytes: 0,
         }
     }
 

@@ -1,6 +1,7 @@
 //! PUBLISH from a client: checked, retained, routed, acknowledged. What a client may not do is said in the
 //! acknowledgement where the version has a word for it; what breaks the protocol closes the link.
 
+use std::fmt;
 use std::rc::Rc;
 
 use super::acknowledge::answer;
@@ -68,6 +69,9 @@ impl Broker {
             }
         };
         self.check_publish(id, &packet, topic)?;
+        if log::max_level() >= log::LevelFilter::Debug {
+            self.log_publish(id, &packet, topic);
+        }
         let session = self.clients.links[id as usize].session;
         if packet.qos == QoS::ExactlyOnce && !self.is_first(id, packet.packet_id, now)? {
             // [MQTT-4.3.3-2] (3.1.1) [MQTT-4.3.3-10] (5.0)
@@ -87,7 +91,8 @@ impl Broker {
             payload: packet.payload,
         };
         if let Some(refusal) = self.refusal(id, &parts, own.is_text) {
-            log::debug!("Denied PUBLISH from {} to '{topic}': {}.", self.clients.name(id), refusal.1);
+            let (client_id, shown) = (self.clients.client_id(id), Shown { packet: &packet, topic });
+            log::debug!("Denied PUBLISH from {client_id} {shown}: {}.", refusal.1);
             self.refuse_publish(id, &packet, refusal, now);
             return Ok(());
         }
@@ -312,12 +317,33 @@ impl Broker {
         });
     }
 
+    /// Not among what every message runs through.
+    #[cold]
+    fn log_publish(&self, id: LinkId, packet: &Publish, topic: &str) {
+        log::debug!("Received PUBLISH from {} {}", self.clients.client_id(id), Shown { packet, topic });
+    }
+
     /// Logs a harmless breach of the protocol, once a link.
     fn warn_once(&mut self, id: LinkId, what: &str) {
         let link = self.clients.link_mut(id);
         if !std::mem::replace(&mut link.is_warned, true) {
-            log::warn!("Client {} {what}.", self.clients.name(id));
+            let client_id = self.clients.client_id(id);
+            log::warn!(client = client_id, what = what; "Client {} {what}.", self.clients.name(id));
         }
+    }
+}
+
+/// A PUBLISH as Mosquitto shows it: `(d0, q1, r0, m5, 'house/light', ... (2 bytes))`.
+struct Shown<'a> {
+    packet: &'a Publish<'a>,
+    topic: &'a str,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Publish { dup, qos, retain, packet_id, payload, .. } = *self.packet;
+        let (dup, qos, retain, topic, len) = (dup as u8, qos as u8, retain as u8, self.topic, payload.len());
+        write!(f, "(d{dup}, q{qos}, r{retain}, m{packet_id}, '{topic}', ... ({len} bytes))")
     }
 }
 

@@ -9,6 +9,7 @@ use super::message::Message;
 use super::store::EntryState;
 use super::will::Will;
 use crate::codec::QoS;
+use crate::logger::notice;
 use crate::time::Millis;
 use crate::wheel::TimerId;
 
@@ -86,7 +87,10 @@ impl Session {
     pub fn log_drops(&mut self, until: &str) {
         let count = self.delivery.as_deref_mut().map_or(0, |delivery| std::mem::take(&mut delivery.dropped_in_a_row));
         if count > 0 {
-            log::info!("{count} outgoing messages were dropped for client {} {until}.", self.client_id);
+            notice!(
+                client = *self.client_id;
+                "{count} outgoing messages were dropped for client {} {until}.", self.client_id
+            );
         }
     }
 

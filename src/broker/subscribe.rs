@@ -8,6 +8,7 @@ use super::memory::Level;
 use super::session::Cursor;
 use super::store::Wait;
 use crate::codec::{Packet, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, Unsubscribe};
+use crate::logger::{SUBSCRIBE, UNSUBSCRIBE, notice};
 use crate::time::Millis;
 use crate::topic::ShareFilter;
 
@@ -62,7 +63,10 @@ impl Broker {
     ) -> ReasonCode {
         let Some(filter) = ShareFilter::parse(text) else { return ReasonCode::TopicFilterInvalid };
         if is_too_deep(filter) {
-            log::info!("Client {} subscribes to more than {LEVELS_MAX} levels; refused.", self.clients.name(id));
+            notice!(
+                client = self.clients.client_id(id);
+                "Client {} subscribes to more than {LEVELS_MAX} levels; refused.", self.clients.name(id)
+            );
             return ReasonCode::TopicFilterInvalid;
         }
         let is_full = self.clients.memory.level() == Level::Full && self.index.find(filter).is_none();
@@ -84,7 +88,7 @@ impl Broker {
         }
         let older = self.index.find(filter).and_then(|key| self.index.subscriber(key, session).copied());
         let (key, is_new) = self.index.subscribe(filter, subscriber);
-        log::debug!("{} {} {text}", self.clients.client_id(id), qos as u8);
+        log::debug!(target: SUBSCRIBE, "{} {} {text}", self.clients.client_id(id), qos as u8);
         let number = self.clients.sessions[session as usize].number;
         let session = self.clients.session_mut(session);
         session.note_subscription(key, is_new, subscription_id);
@@ -136,7 +140,7 @@ impl Broker {
 
     fn unsubscribe_one(&mut self, id: LinkId, text: &str, now: Millis) -> ReasonCode {
         let Some(filter) = ShareFilter::parse(text) else { return ReasonCode::TopicFilterInvalid };
-        log::debug!("{} {text}", self.clients.client_id(id));
+        log::debug!(target: UNSUBSCRIBE, "{} {text}", self.clients.client_id(id));
         let session_id = self.clients.links[id as usize].session;
         let Some(key) = self.index.find(filter) else { return ReasonCode::NoSubscriptionExisted };
         if !self.remove_subscription(session_id, key) {

@@ -43,7 +43,7 @@ type Row<T> = (&'static str, fn(&T) -> u64);
 const SPANS: [(&str, f64); 3] = [("1min", 60.0), ("5min", 300.0), ("15min", 900.0)];
 
 /// Topics below `$SYS/broker/` whose values are whole numbers.
-const NUMBERS: [Row<Broker>; 23] = [
+const NUMBERS: [Row<Broker>; 24] = [
     ("clients/total", |broker| broker.session_count() as u64),
     ("clients/maximum", |broker| broker.clients.sessions_max as u64),
     ("clients/connected", |broker| broker.clients.connected_count as u64),
@@ -65,6 +65,7 @@ const NUMBERS: [Row<Broker>; 23] = [
     // Not Mosquitto's.
     ("publish/messages/expired", |broker| broker.stats().messages_expired),
     ("connections/socket/count", |broker| broker.stats().connections_accepted),
+    ("logged/bytes", |broker| broker.log_bytes),
     ("publish/stalls", |broker| broker.stats().stalls),
     ("publish/pauses", |broker| broker.stats().pauses),
     // The last, which counts all the others and itself.
@@ -122,7 +123,33 @@ impl Sys {
     }
 }
 
+/// Seconds for which a log line is worth reading, as in Mosquitto.
+const LOG_EXPIRY: Millis = Millis::from_secs(20);
+
 impl Broker {
+    /// Whether anybody may want log lines: somebody subscribes below `$SYS`.
+    pub fn hears_log(&self) -> bool {
+        self.index.has_sys_filters()
+    }
+
+    /// Publishes a line of the log to those who subscribe to `topic`, below `$SYS/broker/log`. Nobody waits for them.
+    pub fn publish_log(&mut self, topic: &str, line: &str, now: Millis) {
+        let parts = MessageParts {
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            expires_at: now + LOG_EXPIRY,
+            topic,
+            properties: &[],
+            payload: line.as_bytes(),
+        };
+        self.route(parts, NONE, now);
+    }
+
+    /// How many bytes of log lines were written since the start, for `$SYS`.
+    pub fn set_log_bytes(&mut self, bytes: u64) {
+        self.log_bytes = bytes;
+    }
+
     /// Somebody is about to subscribe below `$SYS`: the values must be there.
     pub(super) fn begin_sys(&mut self, now: Millis) {
         if self.clients.config.sys_interval_s != 0 && self.sys.timer == TimerId::NONE {

@@ -1,9 +1,7 @@
 //! What the options fill in while they are read. Defaults that depend on other options are settled when all are known.
 
-use log::LevelFilter;
-
 use super::Settings;
-use crate::config::{Config, Host, ListenerConfig, Persistence, Protocol, Rules};
+use crate::config::{Config, Host, ListenerConfig, LogConfig, LogDestination, LogTypes, Persistence, Protocol, Rules};
 
 /// The port of MQTT.
 const PORT: u16 = 1883;
@@ -22,6 +20,11 @@ pub struct Draft {
     pub memory_limit: Option<u32>,
     pub persistence_location: Option<String>,
     pub persistence_sync: Option<Persistence>,
+    /// Where log lines go; nothing said: standard error.
+    pub log_destinations: Option<Vec<LogDestination>>,
+    /// Nothing said: the default.
+    pub log_types: Option<LogTypes>,
+    pub log: LogConfig,
     pub verbose: bool,
     pub quiet: bool,
     pub question: Option<Question>,
@@ -40,6 +43,31 @@ impl Draft {
         match self.listeners.last_mut() {
             Some((_, _, own)) => *own = protocol,
             None => self.local_protocol = Some(protocol),
+        }
+    }
+
+    /// Another destination; none takes back those so far.
+    pub fn add_log_destination(&mut self, destination: Option<LogDestination>) {
+        let destinations = self.log_destinations.get_or_insert_default();
+        match destination {
+            Some(destination) => destinations.push(destination),
+            None => destinations.clear(),
+        }
+    }
+
+    /// Another type, by its place in the table; none takes back those so far.
+    pub fn add_log_type(&mut self, word: usize) {
+        let types = self.log_types.get_or_insert(LogTypes::NONE);
+        match word {
+            0 => types.error = true,
+            1 => types.warning = true,
+            2 => types.notice = true,
+            3 => types.information = true,
+            4 => types.debug = true,
+            5 => types.subscribe = true,
+            6 => types.unsubscribe = true,
+            7 => *types = LogTypes::ALL,
+            _ => *types = LogTypes::NONE,
         }
     }
 
@@ -95,10 +123,14 @@ impl Draft {
             store: self.persistence.then(|| self.persistence_location.unwrap_or_else(|| ".".to_string()).into()),
             listeners: listeners.into_iter().map(listener).collect(),
             local_only,
-            log_level: match (self.quiet, self.verbose) {
-                (true, _) => LevelFilter::Off,
-                (false, true) => LevelFilter::Debug,
-                (false, false) => LevelFilter::Info,
+            log: LogConfig {
+                destinations: self.log_destinations.unwrap_or_else(|| vec![LogDestination::Stderr]),
+                types: match (self.quiet, self.verbose) {
+                    (true, _) => LogTypes::NONE,
+                    (false, true) => LogTypes::ALL,
+                    (false, false) => self.log_types.unwrap_or_default(),
+                },
+                ..self.log
             },
             warnings,
         }

@@ -12,10 +12,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use getopts::{Fail, Options};
-use log::LevelFilter;
 
 use crate::VERSION;
-use crate::config::{Config, ListenerConfig};
+use crate::config::{Config, ListenerConfig, LogConfig};
 
 use draft::{Draft, Question};
 use table::{OPTIONS, Occurs, Row};
@@ -23,7 +22,8 @@ use value::Value;
 
 pub use print::{help, markdown_table};
 
-/// What the command line asks for.
+/// What the command line asks for: made once.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed {
     Run(Settings),
@@ -45,7 +45,7 @@ pub struct Settings {
     pub listeners: Vec<ListenerConfig>,
     /// No listener was configured: this machine alone is served, and needs no login.
     pub local_only: bool,
-    pub log_level: LevelFilter,
+    pub log: LogConfig,
     /// Lines for the log, once there is one: what was asked for and will not be done.
     pub warnings: Vec<String>,
 }
@@ -135,7 +135,7 @@ fn fault(fail: Fail) -> UsageError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Host, Protocol, QueuePolicy, Rules};
+    use crate::config::{Host, LogDestination, LogTypes, Protocol, QueuePolicy, Rules};
 
     fn parse(line: &[&str]) -> Result<Parsed, String> {
         super::parse(line.iter().map(OsString::from)).map_err(|error| error.to_string())
@@ -158,7 +158,7 @@ mod tests {
         assert!(settings.local_only);
         assert_eq!(settings.core, Config::default());
         assert_eq!(settings.listeners, [listener(1883, Host::Loopback, true)]);
-        assert_eq!(settings.log_level, LevelFilter::Info);
+        assert_eq!(settings.log, LogConfig::default());
         assert!(settings.warnings.is_empty());
     }
 
@@ -220,8 +220,20 @@ mod tests {
 
     #[test]
     fn quiet_beats_verbose() {
-        assert_eq!(settings(&["-v"]).log_level, LevelFilter::Debug);
-        assert_eq!(settings(&["-qv"]).log_level, LevelFilter::Off);
+        assert_eq!(settings(&["-v", "--log-type", "error"]).log.types, LogTypes::ALL);
+        assert_eq!(settings(&["-qv"]).log.types, LogTypes::NONE);
+    }
+
+    #[test]
+    fn log_destinations_and_types_add_up_until_none() {
+        let settings =
+            settings(&["--log-dest", "stdout", "--log-dest", "none", "--log-dest", "file /var/log/midge.log"]);
+        assert_eq!(settings.log.destinations, [LogDestination::File("/var/log/midge.log".into())]);
+        let types = |line: &[&str]| super::tests::settings(line).log.types;
+        let error = LogTypes { error: true, ..LogTypes::NONE };
+        assert_eq!(types(&["--log-type", "error"]), error);
+        assert_eq!(types(&["--log-type", "all", "--log-type", "none", "--log-type", "error"]), error);
+        assert_eq!(types(&["--log-type", "none"]), LogTypes::NONE);
     }
 
     #[test]

@@ -97,6 +97,9 @@ const PACKET_MAX: u32 = 268_435_455;
 
 const NO_LIMIT: Zero = Zero::OrLessMeans("no limit");
 
+const LOG_TYPES: &[&str] =
+    &["error", "warning", "notice", "information", "debug", "subscribe", "unsubscribe", "all", "none"];
+
 pub static OPTIONS: &[Row] = &[
     row(
         Group::Listening,
@@ -361,6 +364,43 @@ pub static OPTIONS: &[Row] = &[
     ),
     row(
         Group::Program,
+        "log_dest",
+        Value::LogDestination(Draft::add_log_destination),
+        "",
+        "Where: none, stdout, stderr, syslog, topic or 'file PATH'.",
+    )
+    .up_to(16),
+    row(
+        Group::Program,
+        "log_type",
+        Value::Word { name: "TYPE", words: LOG_TYPES, set: Draft::add_log_type },
+        "",
+        "Which: error warning notice information debug subscribe unsubscribe all none.",
+    )
+    .up_to(64),
+    row(
+        Group::Program,
+        "log_timestamp",
+        Value::Bool(|draft, log| draft.log.timestamp = log),
+        "true",
+        "Begin log lines with the time.",
+    ),
+    row(
+        Group::Program,
+        "log_timestamp_format",
+        Value::Text { bytes_max: 255, set: |draft, format| draft.log.timestamp_format = Some(format.to_string()) },
+        "",
+        "How, as of strftime, in local time.",
+    ),
+    row(
+        Group::Program,
+        "log_facility",
+        number("N", 0, 7, Zero::Itself, |draft, facility| draft.log.facility = Some(facility as u8)),
+        "",
+        "syslog's local0 to local7.",
+    ),
+    row(
+        Group::Program,
         "verbose",
         Value::Switch(|draft| draft.verbose = true),
         "",
@@ -438,7 +478,11 @@ mod tests {
         }
     }
 
-    const NOT_DEFAULT: [(&str, &str); 17] = [
+    const NOT_DEFAULT: [(&str, &str); 21] = [
+        ("log_dest", "none"),
+        ("log_type", "none"),
+        ("log_timestamp", "false"),
+        ("log_timestamp_format", "%F"),
         ("persistence", "true"),
         ("persistence_sync", "interval 7"),
         ("protocol", "websockets"),

@@ -1,7 +1,7 @@
 //! The kinds of values, how each is written, and how a written one gets into the draft. The rules are Mosquitto's.
 
 use super::draft::Draft;
-use crate::config::{Host, Persistence};
+use crate::config::{Host, LogDestination, Persistence};
 
 /// A kind of value and where it goes.
 pub enum Value {
@@ -29,6 +29,8 @@ pub enum Value {
     },
     /// always, interval SECONDS, or never
     Sync(fn(&mut Draft, Persistence)),
+    /// none, stdout, stderr, syslog, topic, or file PATH
+    LogDestination(fn(&mut Draft, Option<LogDestination>)),
     /// PORT [ADDRESS|HOST]
     Listener(fn(&mut Draft, u16, Host)),
 }
@@ -67,6 +69,7 @@ impl Value {
                 set(draft, text);
             }
             Value::Sync(set) => set(draft, sync(text)?),
+            Value::LogDestination(set) => set(draft, log_destination(text)?),
             Value::Listener(set) => {
                 let (port, host) = listener(text)?;
                 set(draft, port, host);
@@ -94,6 +97,7 @@ impl Value {
             },
             Value::Text { bytes_max, .. } => format!("a text of 1 to {bytes_max} bytes"),
             Value::Sync(_) => "always, never, or interval and a number of seconds from 1 to 3600".to_string(),
+            Value::LogDestination(_) => "none, stdout, stderr, syslog, topic, or file and a path".to_string(),
             Value::Listener(_) => "a port from 0 to 65535 and, if wanted, a blank and an address or host".to_string(),
         }
     }
@@ -116,6 +120,7 @@ impl Value {
             Value::Word { name, .. } => name,
             Value::Text { .. } => "TEXT",
             Value::Sync(_) => "MODE",
+            Value::LogDestination(_) => "DEST",
             Value::Listener(_) => "'PORT [HOST]'",
         }
     }
@@ -130,6 +135,20 @@ fn sync(text: &str) -> Option<Persistence> {
         }
         _ => None,
     }
+}
+
+fn log_destination(text: &str) -> Option<Option<LogDestination>> {
+    Some(match text {
+        "none" => None,
+        "stdout" => Some(LogDestination::Stdout),
+        "stderr" => Some(LogDestination::Stderr),
+        "syslog" => Some(LogDestination::Syslog),
+        "topic" => Some(LogDestination::Topic),
+        _ => {
+            let path = text.strip_prefix("file ")?.trim();
+            Some(LogDestination::File(Some(path).filter(|path| !path.is_empty())?.into()))
+        }
+    })
 }
 
 fn boolean(text: &str) -> Option<bool> {

@@ -15,6 +15,10 @@ pub enum Signal {
     Interrupt,
     /// SIGUSR1: somebody wants to know how the store is doing.
     User1,
+    /// SIGHUP: an init system, or logrotate, asks for settings and files to be looked at again.
+    HangUp,
+    /// SIGRTMIN: logrotate asks for the log file to be opened again.
+    Reopen,
 }
 
 /// The read end of the blocked signals. Never closed before the process ends: they stay blocked.
@@ -34,6 +38,8 @@ impl Signals {
             libc::sigaddset(&mut mask, libc::SIGTERM);
             libc::sigaddset(&mut mask, libc::SIGINT);
             libc::sigaddset(&mut mask, libc::SIGUSR1);
+            libc::sigaddset(&mut mask, libc::SIGHUP);
+            libc::sigaddset(&mut mask, libc::SIGRTMIN());
             let error = libc::pthread_sigmask(libc::SIG_BLOCK, &mask, ptr::null_mut());
             if error != 0 {
                 return Err(io::Error::from_raw_os_error(error));
@@ -62,6 +68,8 @@ impl Signals {
                 libc::SIGTERM => return Some(Signal::Terminate),
                 libc::SIGINT => return Some(Signal::Interrupt),
                 libc::SIGUSR1 => return Some(Signal::User1),
+                libc::SIGHUP => return Some(Signal::HangUp),
+                number if number == libc::SIGRTMIN() => return Some(Signal::Reopen),
                 _ => {}
             }
         }

@@ -3,6 +3,7 @@
 
 mod client;
 mod load;
+mod logs;
 mod memory;
 mod persistence;
 mod program;

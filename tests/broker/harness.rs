@@ -11,6 +11,7 @@ use midge::broker::{Batch, Broker, HangUp, LinkId, Part, Peer, Replay};
 use midge::buffer::OutBuf;
 use midge::codec::{self, Direction, Packet, QoS, Split, Version};
 use midge::config::{Config, Persistence};
+use midge::logger::Kind;
 use midge::time::Millis;
 
 use crate::hello::{Hello, v311};
@@ -580,7 +581,8 @@ impl log::Log for Capture {
     }
 
     fn log(&self, record: &log::Record) {
-        LOG.with_borrow_mut(|lines| lines.push(format!("{}: {}", record.level(), record.args())));
+        let (kind, text) = (Kind::of(record.metadata()), record.args());
+        LOG.with_borrow_mut(|lines| lines.push(format!("{kind:?}: {text}")));
     }
 
     fn flush(&self) {}
@@ -590,12 +592,13 @@ fn capture_log() {
     static SET: Once = Once::new();
     SET.call_once(|| {
         log::set_logger(&Capture).expect("one logger");
-        log::set_max_level(log::LevelFilter::Info);
+        log::set_max_level(log::LevelFilter::Debug);
     });
     LOG.with_borrow_mut(Vec::clear);
 }
 
-/// How many lines of this world's log contain `text`.
+/// How many lines of this world's log contain `text`; each begins with its kind. Lines for debugging count only if asked for.
 pub fn log_count(text: &str) -> usize {
-    LOG.with_borrow(|lines| lines.iter().filter(|line| line.contains(text)).count())
+    let is_wanted = |line: &&String| line.starts_with("Debug: ") == text.starts_with("Debug: ");
+    LOG.with_borrow(|lines| lines.iter().filter(is_wanted).filter(|line| line.contains(text)).count())
 }
