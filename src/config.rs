@@ -1,7 +1,7 @@
 //! Every number the broker obeys, with its unit, its default and the reason for the default. Built from flags by
 //! `options`; the core reads it and never changes it.
 
-use crate::codec::QoS;
+use crate::codec::{QoS, Version};
 
 /// What the core obeys. Option names are Mosquitto's where Mosquitto has the option.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub struct Config {
     /// Unacknowledged QoS 1/2 messages towards one client, and the Receive Maximum told to 5.0 clients; 0 = 65535.
     /// 20 is Mosquitto's. A 5.0 client's own Receive Maximum replaces it for sending.
     pub max_inflight_messages: u16,
+    /// Payload bytes of unacknowledged QoS 1/2 messages towards one client; 0 = no limit, as in Mosquitto. A single larger
+    /// message is still sent, alone.
+    pub max_inflight_bytes: u32,
     /// Messages queued for one client that is offline or stalled; 0 = no limit. 1000 is Mosquitto's.
     pub max_queued_messages: u32,
     /// Bytes (topic, properties, payload) queued for one client that is offline or stalled; 0 = no limit.
@@ -41,10 +44,6 @@ pub struct Config {
     /// Upper bound of how long a session without connection is kept, seconds; 0 = no bound. 30 days: a device
     /// that stays away longer was replaced, and its queue would be kept for ever.
     pub persistent_client_expiration_s: u32,
-    /// Accept a zero-length client id and make one up.
-    pub allow_zero_length_clientid: bool,
-    /// What made-up client ids begin with.
-    pub auto_id_prefix: String,
     /// Every client id must begin with this.
     pub clientid_prefixes: Option<String>,
     /// A client with overlapping filters gets one copy for each matching subscription, as from Mosquitto.
@@ -53,12 +52,6 @@ pub struct Config {
     pub upgrade_outgoing_qos: bool,
     /// Keep retained messages.
     pub retain_available: bool,
-    /// Highest QoS accepted and granted.
-    pub max_qos: QoS,
-    /// Topic aliases a 5.0 client may use towards the broker. 10 as in Mosquitto: each costs a topic's bytes.
-    pub max_topic_alias: u16,
-    /// Topic aliases the broker uses towards a 5.0 client that allows them.
-    pub max_topic_alias_broker: u16,
     /// Seconds between two updates of the topics below `$SYS`; 0 = there are none. 10 is Mosquitto's.
     pub sys_interval_s: u16,
     /// Whether, and when, what must survive a restart is stored.
@@ -83,6 +76,7 @@ impl Default for Config {
             retry_interval_s: 20,
             stall_timeout_ms: 1000,
             max_inflight_messages: 20,
+            max_inflight_bytes: 0,
             max_queued_messages: 1000,
             max_queued_bytes: 4 << 20,
             queue_policy: QueuePolicy::DropNewest,
@@ -93,15 +87,10 @@ impl Default for Config {
             global_max_connections: 0,
             global_max_clients: 0,
             persistent_client_expiration_s: 30 * 86_400,
-            allow_zero_length_clientid: true,
-            auto_id_prefix: "auto-".to_string(),
             clientid_prefixes: None,
             allow_duplicate_messages: true,
             upgrade_outgoing_qos: false,
             retain_available: true,
-            max_qos: QoS::ExactlyOnce,
-            max_topic_alias: 10,
-            max_topic_alias_broker: 10,
             sys_interval_s: 10,
             persistence: Persistence::Off,
             memory_limit: 0,
@@ -192,6 +181,13 @@ pub struct Rules {
     pub max_topic_alias: u16,
     /// Topic aliases the broker uses towards a 5.0 client that allows them.
     pub max_topic_alias_broker: u16,
+}
+
+impl Rules {
+    /// Whether this version of the protocol is served.
+    pub fn accepts(&self, version: Version) -> bool {
+        self.accept_protocol_versions[usize::from(version.level()) - 3]
+    }
 }
 
 impl Default for Rules {

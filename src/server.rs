@@ -13,6 +13,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -22,6 +23,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::VERSION;
 use crate::broker::{Broker, HangUp, LinkId, Peer};
 use crate::buffer::OutBuf;
+use crate::config::Rules;
 use crate::keeper::{Keeper, KeeperError};
 use crate::net::{Accept, Left, Listener, Refusal, Transport};
 use crate::options::Settings;
@@ -61,7 +63,8 @@ const REFUSAL_LOG_INTERVAL: Millis = Millis(10_000);
 /// A listener that may have connections waiting.
 struct Door {
     listener: Listener,
-    allow_anonymous: bool,
+    /// Of its clients.
+    rules: Rc<Rules>,
     has_waiting: bool,
     retry_at: Option<Millis>,
 }
@@ -122,11 +125,13 @@ pub fn run(
         Ok(limit) => info!("Up to {limit} descriptors can be open."),
         Err(error) => warn!("Warning: the limit of open descriptors could not be raised: {error}."),
     }
+    // A listener may open several doors.
+    let rules: Vec<_> = settings.listeners.iter().map(|listener| Rc::new(listener.rules.clone())).collect();
     let mut doors = Vec::new();
     for (number, mut listener) in listeners.into_iter().enumerate() {
         poll.registry().register(&mut listener, Token(FIRST_LISTENER + number), Interest::READABLE)?;
-        let allow_anonymous = settings.listeners[listener.config()].rules.allow_anonymous;
-        doors.push(Door { listener, allow_anonymous, has_waiting: true, retry_at: None });
+        let rules = rules[listener.config()].clone();
+        doors.push(Door { listener, rules, has_waiting: true, retry_at: None });
     }
     let now = keeper.as_ref().map_or(Millis(0), Keeper::started_at);
     if let Some(keeper) = &mut keeper {
@@ -316,8 +321,8 @@ impl Server {
                     let port = door.listener.address().port();
                     info!("New connection from {} on port {port}.", Peer::from(address));
                 }
-                let allow_anonymous = door.allow_anonymous;
-                self.open(transport, address.into(), allow_anonymous);
+                let rules = door.rules.clone();
+                self.open(transport, address.into(), &rules);
                 true
             }
             Accept::WouldBlock => {
@@ -347,8 +352,8 @@ impl Server {
         }
     }
 
-    fn open(&mut self, mut transport: Transport, peer: Peer, allow_anonymous: bool) {
-        let id = self.broker.open(peer, allow_anonymous, self.now);
+    fn open(&mut self, mut transport: Transport, peer: Peer, rules: &Rc<Rules>) {
+        let id = self.broker.open(peer, rules, self.now);
         let at = id as usize;
         let both = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut transport, Token(at), both) {

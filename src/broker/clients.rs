@@ -1,6 +1,8 @@
 //! Links and sessions with what serves them: timers, spare buffers, counters. Separate from the index and the retained
 //! store, so that both can be read while messages are handed to clients.
 
+use std::rc::Rc;
+
 use slab::Slab;
 
 use super::NONE;
@@ -16,7 +18,7 @@ use super::table::Table;
 use super::timers;
 use crate::buffer::Pool;
 use crate::codec::{Packet, PropertiesBuf};
-use crate::config::Config;
+use crate::config::{Config, Rules};
 use crate::time::Millis;
 use crate::wheel::Wheel;
 
@@ -85,8 +87,8 @@ impl Clients {
         }
     }
 
-    pub fn open(&mut self, peer: Peer, allow_anonymous: bool, now: Millis) -> LinkId {
-        let id = self.links.insert(Link::new(peer, allow_anonymous, now)) as LinkId;
+    pub fn open(&mut self, peer: Peer, rules: &Rc<Rules>, now: Millis) -> LinkId {
+        let id = self.links.insert(Link::new(peer, rules, now)) as LinkId;
         self.links_peak.note(self.links.len());
         self.stats.connections_accepted += 1;
         let deadline = now + Millis::from_secs(self.config.connect_timeout_s.into());

@@ -159,15 +159,22 @@ impl CloseReason {
         reason(ReasonCode::ProtocolError, PROTOCOL_ERROR, detail)
     }
 
+    /// What the client was let in for no longer holds; `refusal` is what its CONNECT would get now.
+    pub fn no_longer_authorised(refusal: CloseReason) -> CloseReason {
+        reason(ReasonCode::NotAuthorized, NOT_AUTHORISED, refusal.detail)
+    }
+
     pub fn refused(code: ReasonCode, ending: &'static str, detail: impl Into<Cow<'static, str>>) -> CloseReason {
         reason(code, ending, detail)
     }
 }
 
+/// Ends a log line for a client that is not let in, as Mosquitto does.
+pub(super) const NOT_AUTHORISED: &str = "not authorised";
 const DISALLOWED: &str = "used disallowed feature (QoS too high, retain not supported, or bad AUTH method)";
 
 /// What is shown of a peer's text.
-fn excerpt(text: &str) -> String {
+pub(super) fn excerpt(text: &str) -> String {
     let mut shown: String = text.chars().take(60).filter(|letter| !letter.is_control()).collect();
     if shown.len() < text.len() {
         shown.push('…');

@@ -12,7 +12,8 @@ use super::index::Subscriber;
 use super::link::{Link, LinkId};
 use super::memory::Level;
 use super::message::{Content, Message, MessageParts};
-use super::session::{Delivery, Inflight, Queued, Via};
+use super::mount::cut_off;
+use super::session::{Delivery, Inflight, Queued, Via, WindowLimits};
 use super::{Broker, NONE};
 use crate::codec::{Ack, Packet, Properties, PropertiesBuf, Property, PublishHeader, QoS, ReasonCode};
 use crate::config::QueuePolicy;
@@ -53,6 +54,10 @@ impl<'a> Route<'a> {
 
     pub fn qos(&self) -> QoS {
         self.parts.qos
+    }
+
+    pub fn payload_len(&self) -> usize {
+        self.parts.payload.len()
     }
 
     fn message(&mut self, scratch: &mut Vec<u8>) -> Message {
@@ -129,7 +134,8 @@ impl Clients {
         // [MQTT-3.3.1-9] (3.1.1) [MQTT-3.3.1-12] [MQTT-3.3.1-13] (5.0)
         let retain = subscriber.retain_as_published && route.parts.retain;
         let session = subscriber.session;
-        if !self.can_send(session, qos) && !self.can_prepare(session, qos) {
+        let payload_len = route.payload_len();
+        if !self.can_send(session, qos, payload_len) && !self.can_prepare(session, qos, payload_len) {
             self.enqueue(route, session, via, qos, retain, now);
             return;
         }
@@ -179,16 +185,19 @@ impl Clients {
         }
     }
 
-    /// Bytes of unacknowledged messages at which no more are sent: as much as may be queued.
-    pub(super) fn window_bytes_max(&self) -> u64 {
-        match self.config.max_queued_bytes {
+    /// What of unacknowledged messages there may be: in bytes, as much as may be queued, and less if that is asked for.
+    #[inline(always)]
+    pub(super) fn window_limits(&self) -> WindowLimits {
+        let content_bytes = match self.config.max_queued_bytes {
             0 => u64::MAX,
             max => max.into(),
-        }
+        };
+        WindowLimits { content_bytes, payload_bytes: self.config.max_inflight_bytes }
     }
 
-    /// Whether a message may go into the client's output right now without overtaking others.
-    pub(super) fn can_send(&self, session: u32, qos: QoS) -> bool {
+    /// Whether a message with a payload of this length may go into the client's output right now without overtaking others.
+    #[inline]
+    pub(super) fn can_send(&self, session: u32, qos: QoS, payload_len: usize) -> bool {
         let session = &self.sessions[session as usize];
         let Some(link) = self.links.get(session.link as usize) else { return false };
         if link.output.len() >= self.memory.output_high {
@@ -200,7 +209,7 @@ impl Clients {
             Some(delivery) => {
                 delivery.queue.is_empty()
                     && delivery.sent == delivery.inflight.len()
-                    && delivery.has_window(link.window, self.window_bytes_max())
+                    && delivery.has_window(link.window, self.window_limits(), payload_len)
             }
         }
     }
@@ -301,7 +310,7 @@ impl Clients {
 
     /// Sends again what the link has not seen, then the queue, as far as output and window have room.
     pub(super) fn pump_queue(&mut self, session_id: u32, now: Millis) {
-        let bytes_max = self.window_bytes_max();
+        let limits = self.window_limits();
         loop {
             let session = &mut self.sessions[session_id as usize];
             let Some(delivery) = session.delivery.as_deref_mut() else { return };
@@ -335,7 +344,8 @@ impl Clients {
                 self.stats.messages_expired += 1;
                 continue;
             }
-            if first.qos > QoS::AtMostOnce && !delivery.has_window(link.window, bytes_max) {
+            let payload_len = first.message.payload().len();
+            if first.qos > QoS::AtMostOnce && !delivery.has_window(link.window, limits, payload_len) {
                 return;
             }
             let Some(queued) = delivery.pop() else { return };
@@ -453,6 +463,12 @@ impl Clients {
             payload_len: content.payload.len(),
         };
         let mut is_plain = true;
+        if link.has_mount {
+            match cut_off(link, content.topic) {
+                Some(topic) => header.topic = topic,
+                None => return false,
+            }
+        }
         if link.version.has_properties() {
             outgoing.hop_into(hop_properties, now);
             is_plain = hop_properties.as_properties().is_empty();
@@ -467,6 +483,7 @@ impl Clients {
                 0 => Alias::Plain,
                 _ if len + ALIAS_LEN > link.packet_size_max as usize => Alias::Plain,
                 maximum => {
+                    // Aliases go by the whole topic, also below a mount point.
                     let hash = layouts.topic_hash(content.topic, outgoing.is_routed, seed);
                     link.aliases_mut().outgoing(content.topic, hash, maximum)
                 }
@@ -497,7 +514,10 @@ impl Clients {
                 header.encode(link.version, output.tail(pool));
                 output.append_shared(message.bytes().clone(), message.payload_at(), pool);
             }
-            _ if is_plain && outgoing.is_routed => layouts.append(&header, link, content.payload, pool),
+            // Below a mount point the topic is another one.
+            _ if is_plain && outgoing.is_routed && !link.has_mount => {
+                layouts.append(&header, link, content.payload, pool)
+            }
             _ => {
                 let tail = output.tail(pool);
                 header.encode(link.version, tail);

@@ -124,6 +124,19 @@ impl Clients {
         }
     }
 
+    /// There is another stall timeout: it holds for waits that are under way, too.
+    pub(super) fn stall_timeout_changed(&mut self) {
+        let timeout = Millis(self.config.stall_timeout_ms.into());
+        let waits = self.links.iter().filter_map(|(id, link)| {
+            let awaited = link.awaited.as_deref().filter(|awaited| awaited.stall_timer != TimerId::NONE)?;
+            Some((id as LinkId, awaited.stall_timer, awaited.last_progress + timeout))
+        });
+        for (id, timer, deadline) in waits.collect::<Vec<_>>() {
+            self.wheel.cancel(timer);
+            self.arm_stall(id, deadline);
+        }
+    }
+
     fn note_progress(&mut self, id: LinkId, now: Millis) {
         let link = &mut self.links[id as usize];
         if let Some(awaited) = link.awaited.as_deref_mut() {

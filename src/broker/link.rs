@@ -3,12 +3,14 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 
 use super::NONE;
 use super::alias::Aliases;
 use super::store::Held;
 use crate::buffer::{InBuf, OutBuf};
-use crate::codec::{PACKET_SIZE_MAX, Version};
+use crate::codec::{PACKET_SIZE_MAX, QoS, Version};
+use crate::config::Rules;
 use crate::time::Millis;
 use crate::wheel::TimerId;
 
@@ -83,7 +85,14 @@ pub struct Link {
     pub state: State,
     pub version: Version,
     pub peer: Peer,
-    pub allow_anonymous: bool,
+    /// Its listener's, but for what cannot change while it is connected.
+    pub rules: Rc<Rules>,
+    /// What its client publishes and subscribes to stands below a mount point, that of `rules`.
+    pub has_mount: bool,
+    /// Highest QoS the client may publish with: what CONNACK told, or a higher one that holds since.
+    pub max_qos: QoS,
+    /// The client said how large `window` is.
+    pub has_own_window: bool,
     pub is_dirty: bool,
     /// Made no progress for the stall timeout while others waited: nobody waits for it until it does.
     pub is_stalled: bool,
@@ -121,6 +130,8 @@ pub struct Link {
     pub packet_size_max: u32,
     /// QoS 1 and 2 messages that may be unacknowledged. [MQTT-3.3.4-9] (5.0)
     pub window: u16,
+    /// The Receive Maximum CONNACK told; 0 = none. [MQTT-3.3.4-7] (5.0)
+    pub receive_maximum: u16,
     /// CONNECT had a Session Expiry Interval other than 0: DISCONNECT may change it.
     pub may_change_expiry: bool,
     /// Aliases that may be used towards the client. [MQTT-3.1.2-26] (5.0)
@@ -139,12 +150,15 @@ impl Link {
     /// Input held of a paused link while looking for acknowledgements in it.
     pub const READ_AHEAD_MAX: usize = 128 << 10;
 
-    pub fn new(peer: Peer, allow_anonymous: bool, now: Millis) -> Link {
+    pub fn new(peer: Peer, rules: &Rc<Rules>, now: Millis) -> Link {
         Link {
             state: State::AwaitingConnect,
             version: Version::V311,
             peer,
-            allow_anonymous,
+            rules: rules.clone(),
+            has_mount: false,
+            max_qos: QoS::ExactlyOnce,
+            has_own_window: false,
             is_dirty: false,
             is_stalled: false,
             is_unheard: false,
@@ -166,6 +180,7 @@ impl Link {
             keep_alive_ms: 0,
             packet_size_max: PACKET_SIZE_MAX,
             window: u16::MAX,
+            receive_maximum: 0,
             may_change_expiry: false,
             topic_alias_max: 0,
             aliases: None,

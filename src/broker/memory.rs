@@ -54,6 +54,14 @@ impl Memory {
         self.level
     }
 
+    /// The level follows when it is next told what is in use; without a limit there is none.
+    pub fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+        if limit == 0 {
+            *self = Memory::new(0);
+        }
+    }
+
     /// The level for so many bytes in use.
     fn level_at(&self, used: u64) -> Level {
         let reached = |slack: u64| {

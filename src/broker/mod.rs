@@ -7,6 +7,7 @@
 //!            publish -> index, retained -> deliver -> link.output    or session queue
 //! wrote   -> flow -> deliver (what waited)                           pausing, stalls, what may go on
 //! tick    -> wheel -> timers                                         keep-alive, expiry, wills, retransmission
+//! reconfigure, set_rules                                             limits and listeners' rules while it runs
 //! ```
 //!
 //! Invariants, swept by `check_invariants`: a session and its link name each other; a link is freed in `reap` alone; every
@@ -28,9 +29,11 @@ mod index;
 mod link;
 mod memory;
 mod message;
+mod mount;
 mod owed;
 mod peak;
 mod publish;
+mod reconfigure;
 mod retained;
 mod session;
 mod share;
@@ -43,9 +46,11 @@ mod text;
 mod timers;
 mod will;
 
+use std::rc::Rc;
+
 use crate::buffer::OutBuf;
 use crate::codec::{self, Direction, Packet, Split};
-use crate::config::Config;
+use crate::config::{Config, Rules};
 use crate::time::Millis;
 
 use self::clients::Clients;
@@ -122,9 +127,9 @@ impl Broker {
         self.clients.store.stats = stats;
     }
 
-    /// A connection was accepted from `peer`. `allow_anonymous` is the listener's.
-    pub fn open(&mut self, peer: Peer, allow_anonymous: bool, now: Millis) -> LinkId {
-        self.clients.open(peer, allow_anonymous, now)
+    /// A connection was accepted from `peer`. `rules` are the listener's.
+    pub fn open(&mut self, peer: Peer, rules: &Rc<Rules>, now: Millis) -> LinkId {
+        self.clients.open(peer, rules, now)
     }
 
     /// Bytes that arrived on `id`. Whole packets are handled; the rest is kept until more arrives.

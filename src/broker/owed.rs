@@ -29,16 +29,16 @@ impl Broker {
     /// Sends the next retained message that is owed; false if there is none, or no room.
     fn pump_retained(&mut self, session_id: u32, budget: &mut u32, now: Millis) -> bool {
         let Broker { clients, index, retained, .. } = self;
-        let bytes_max = clients.window_bytes_max();
+        let limits = clients.window_limits();
         let session = &mut clients.sessions[session_id as usize];
         let Some(delivery) = session.delivery.as_deref_mut() else { return false };
         if session.link == NONE || !delivery.queue.is_empty() {
             return false;
         }
-        let has_window = delivery.has_window(clients.links[session.link as usize].window, bytes_max);
+        let window = clients.links[session.link as usize].window;
         // What waits to be safe goes first.
         let is_behind = delivery.sent < delivery.inflight.len();
-        let Some(cursor) = delivery.cursors.front_mut() else { return false };
+        let Some(cursor) = delivery.cursors.front() else { return false };
         if clients.links[session.link as usize].output.len() >= clients.memory.output_high {
             return false;
         }
@@ -52,7 +52,7 @@ impl Broker {
                 return true;
             }
             Found::NotYet(topic) => {
-                cursor.after = Some(topic.into());
+                delivery.cursors[0].after = Some(topic.into());
                 return true;
             }
             Found::Match(message) => message,
@@ -63,10 +63,11 @@ impl Broker {
         let is_own =
             subscriber.no_local && message.is_of_publisher(clients.publisher_seed.hash_client(&session.client_id));
         let is_unwanted = is_own || message.expires_at() <= now;
-        if !is_unwanted && qos > QoS::AtMostOnce && (!has_window || is_behind && qos < QoS::ExactlyOnce) {
+        let has_window = || delivery.has_window(window, limits, message.payload().len());
+        if !is_unwanted && qos > QoS::AtMostOnce && (!has_window() || is_behind && qos < QoS::ExactlyOnce) {
             return false;
         }
-        cursor.after = Some(message.topic().into());
+        delivery.cursors[0].after = Some(message.topic().into());
         let message = message.clone();
         let via = Via::subscription(subscriber.subscription_id);
         if is_unwanted {

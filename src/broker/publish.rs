@@ -9,6 +9,7 @@ use super::close::CloseReason;
 use super::link::LinkId;
 use super::memory::Level;
 use super::message::{Message, MessageParts};
+use super::mount;
 use super::store::Wait;
 use super::{Broker, NONE};
 use crate::codec::{Ack, Packet, Property, Publish, QoS, ReasonCode};
@@ -59,16 +60,16 @@ impl Broker {
                 properties = &forwarded;
             }
         }
+        let link = &self.clients.links[id as usize];
+        let (session, has_mount, max_qos) = (link.session, link.has_mount, link.max_qos);
         let resolved: Rc<str>;
-        let topic = match own.alias {
-            None => packet.topic,
-            Some(alias) => {
-                resolved = self.resolve_alias(id, alias, packet.topic)?;
-                &resolved
-            }
+        let topic = if own.alias.is_none() && !has_mount {
+            packet.topic
+        } else {
+            resolved = self.resolve_topic(id, own.alias, packet.topic)?;
+            &resolved
         };
-        self.check_publish(id, &packet, topic)?;
-        let session = self.clients.links[id as usize].session;
+        self.check_publish(id, &packet, topic, max_qos)?;
         if packet.qos == QoS::ExactlyOnce && !self.is_first(id, packet.packet_id, now)? {
             // [MQTT-4.3.3-2] (3.1.1) [MQTT-4.3.3-10] (5.0)
             if !self.clients.is_at_gate(session, packet.packet_id, id) {
@@ -214,9 +215,20 @@ impl Broker {
         }
     }
 
+    /// The whole topic of a PUBLISH with an alias, or from below a mount point. It may be too long then.
+    fn resolve_topic(&mut self, id: LinkId, alias: Option<u16>, topic: &str) -> Result<Rc<str>, CloseReason> {
+        let topic = match alias {
+            Some(alias) => self.resolve_alias(id, alias, topic)?,
+            None if !topic::is_valid_name(topic) => return Err(CloseReason::topic_name_invalid(topic)),
+            None => topic.into(),
+        };
+        let link = &self.clients.links[id as usize];
+        Ok(if link.has_mount { [&*link.rules.mount_point, &*topic].concat().into() } else { topic })
+    }
+
     /// The topic an alias stands for, after taking note of a new one. [MQTT-3.2.2-17] [MQTT-3.3.2-8] (5.0)
     fn resolve_alias(&mut self, id: LinkId, alias: u16, topic: &str) -> Result<Rc<str>, CloseReason> {
-        let maximum = self.clients.config.max_topic_alias;
+        let maximum = self.clients.links[id as usize].rules.max_topic_alias;
         if !topic.is_empty() && !topic::is_valid_name(topic) {
             return Err(CloseReason::topic_name_invalid(topic));
         }
@@ -232,14 +244,15 @@ impl Broker {
     }
 
     /// What closes the link.
-    fn check_publish(&mut self, id: LinkId, packet: &Publish, topic: &str) -> Result<(), CloseReason> {
-        if !topic::is_valid_name(topic) {
+    fn check_publish(&mut self, id: LinkId, packet: &Publish, topic: &str, max_qos: QoS) -> Result<(), CloseReason> {
+        // One that is too long with its mount point is refused, and the link stays.
+        if !topic::is_valid_name(topic) && topic.len() <= mount::TOPIC_MAX {
             // [MQTT-3.3.2-2] [MQTT-4.7.3-1]
             return Err(CloseReason::topic_name_invalid(topic));
         }
-        if packet.qos > self.clients.config.max_qos {
+        if packet.qos > max_qos {
             // [MQTT-3.2.2-11] (5.0)
-            return Err(CloseReason::qos_not_supported(self.clients.config.max_qos));
+            return Err(CloseReason::qos_not_supported(max_qos));
         }
         if packet.retain && !self.clients.config.retain_available {
             // [MQTT-3.2.2-14] (5.0)
@@ -261,7 +274,7 @@ impl Broker {
         if is_first {
             self.clients.store.received(self.clients.sessions[session as usize].number, packet_id, now);
         }
-        let maximum = usize::from(self.clients.config.max_inflight_messages);
+        let maximum = usize::from(self.clients.links[id as usize].receive_maximum);
         let open = self.clients.sessions[session as usize].received.as_slice().len();
         if maximum != 0 && open > maximum && self.clients.links[id as usize].version.has_receive_maximum() {
             if open > maximum.saturating_mul(10).max(TOLERATED_OPEN) {
@@ -277,6 +290,9 @@ impl Broker {
         let limit = self.clients.config.message_size_limit as usize;
         if limit != 0 && parts.payload.len() > limit {
             return Some((ReasonCode::ImplementationSpecificError, "the payload is larger than message_size_limit"));
+        }
+        if parts.topic.len() > mount::TOPIC_MAX {
+            return Some((ReasonCode::TopicNameInvalid, mount::TOO_LONG));
         }
         if !self.may_publish(self.clients.client_id(id), parts.topic) {
             return Some((ReasonCode::NotAuthorized, "topics below $SYS belong to the broker"));

@@ -285,6 +285,15 @@ pub struct Delivery {
     pub backoff: u8,
 }
 
+/// How much may be unacknowledged.
+#[derive(Clone, Copy)]
+pub struct WindowLimits {
+    /// Topics, properties and payloads.
+    pub content_bytes: u64,
+    /// Payloads alone; 0 = no limit.
+    pub payload_bytes: u32,
+}
+
 impl Default for Delivery {
     fn default() -> Delivery {
         Delivery {
@@ -383,9 +392,24 @@ impl Delivery {
         self.inflight_bytes = messages.map(|message| message.content_len() as u64).sum();
     }
 
-    /// Whether the window has room: fewer messages than `window`, and fewer bytes than `bytes_max` unless it is empty.
-    pub fn has_window(&self, window: u16, bytes_max: u64) -> bool {
-        self.inflight.len() < window as usize && (self.inflight_bytes < bytes_max || self.inflight.is_empty())
+    /// Whether the window has room for a message with a payload of this length: fewer messages than `window`, and fewer bytes
+    /// than the limits say unless it is empty.
+    #[inline(always)]
+    pub fn has_window(&self, window: u16, limits: WindowLimits, payload_len: usize) -> bool {
+        self.inflight.len() < window as usize
+            && (self.inflight_bytes < limits.content_bytes || self.inflight.is_empty())
+            && (limits.payload_bytes == 0 || payload_len as u64 <= self.payload_room(limits.payload_bytes))
+    }
+
+    /// Bytes the payloads of more messages may have while those in flight are unacknowledged. It looks at all of these, which
+    /// only those pay for who want the limit.
+    #[inline(never)]
+    fn payload_room(&self, max: u32) -> u64 {
+        let messages = self.inflight.iter().filter_map(|entry| entry.message.as_ref());
+        match messages.map(|message| message.payload().len() as u64).sum() {
+            0 => u64::MAX,
+            used => u64::from(max).saturating_sub(used),
+        }
     }
 
     pub fn push(&mut self, queued: Queued) {

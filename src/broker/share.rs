@@ -70,7 +70,9 @@ impl Clients {
         let in_turn = || (0..count).map(|step| (share.turn + step) % count);
         let is_connected = |member: &Subscriber| self.sessions[member.session as usize].is_connected();
         let chosen = in_turn()
-            .find(|&at| self.can_send(share.members[at].session, share.members[at].qos.min(route.qos())))
+            .find(|&at| {
+                self.can_send(share.members[at].session, share.members[at].qos.min(route.qos()), route.payload_len())
+            })
             .or_else(|| in_turn().find(|&at| is_connected(&share.members[at])))
             .or_else(|| in_turn().find(|&at| keeps(&share.members[at])))
             .or_else(|| in_turn().next());

@@ -131,6 +131,19 @@ impl Broker {
         }
     }
 
+    /// There is another interval: the next one begins now.
+    pub(super) fn sys_interval_changed(&mut self, now: Millis) {
+        let was_kept = self.sys.timer != TimerId::NONE;
+        self.clients.wheel.cancel(std::mem::replace(&mut self.sys.timer, TimerId::NONE));
+        match self.clients.config.sys_interval_s {
+            0 if was_kept => self.forget_sys(),
+            0 => {}
+            _ if was_kept => self.arm_sys(now),
+            _ if self.index.has_sys_filters() => self.begin_sys(now),
+            _ => {}
+        }
+    }
+
     /// The interval is over: new values, or the end of them if nobody wants any.
     pub(super) fn sys_due(&mut self, now: Millis) {
         self.sys.timer = TimerId::NONE;

@@ -126,6 +126,18 @@ impl Clients {
         }
     }
 
+    /// There is another retransmission interval: it begins now for whoever has something unacknowledged.
+    pub(super) fn retry_interval_changed(&mut self, now: Millis) {
+        let connected = self.sessions.iter().filter(|(_, session)| session.is_connected());
+        for id in connected.map(|(id, _)| id as u32).collect::<Vec<_>>() {
+            let session = &mut self.sessions[id as usize];
+            self.wheel.cancel(std::mem::replace(&mut session.timer, TimerId::NONE));
+            if session.delivery.as_deref().is_some_and(|delivery| delivery.sent > 0) {
+                self.arm_retry(id, now);
+            }
+        }
+    }
+
     /// Sends again what has gone unacknowledged for too long, oldest first; never while earlier output is unsent.
     fn retransmit(&mut self, id: u32, now: Millis) {
         let session = &mut self.sessions[id as usize];

@@ -11,6 +11,8 @@ const PORT: u16 = 1883;
 #[derive(Debug, Default)]
 pub struct Draft {
     pub core: Config,
+    /// Of every listener.
+    pub rules: Rules,
     /// Ports for this machine alone.
     pub local_ports: Vec<u16>,
     pub listeners: Vec<(u16, Host, Protocol)>,
@@ -83,7 +85,7 @@ impl Draft {
             ),
             Persistence::Off | Persistence::Always => {}
         }
-        let rules = Rules { allow_anonymous, ..Rules::default() };
+        let rules = Rules { allow_anonymous, ..self.rules };
         let listener = |(port, host, protocol)| ListenerConfig {
             protocol,
             rules: rules.clone(),

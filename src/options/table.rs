@@ -169,7 +169,7 @@ pub static OPTIONS: &[Row] = &[
     row(
         Group::Sessions,
         "allow_zero_length_clientid",
-        Value::Bool(|draft, allow| draft.core.allow_zero_length_clientid = allow),
+        Value::Bool(|draft, allow| draft.rules.allow_zero_length_clientid = allow),
         "true",
         "Make up a client id for a client without.",
     )
@@ -177,7 +177,7 @@ pub static OPTIONS: &[Row] = &[
     row(
         Group::Sessions,
         "auto_id_prefix",
-        Value::Text { bytes_max: 50, set: |draft, prefix| draft.core.auto_id_prefix = prefix.to_string() },
+        Value::Text { bytes_max: 50, set: |draft, prefix| draft.rules.auto_id_prefix = prefix.to_string() },
         "auto-",
         "What made-up client ids begin with.",
     )
@@ -274,7 +274,7 @@ pub static OPTIONS: &[Row] = &[
         Value::Word {
             name: "QOS",
             words: &["0", "1", "2"],
-            set: |draft, word| draft.core.max_qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][word],
+            set: |draft, word| draft.rules.max_qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][word],
         },
         "2",
         "Highest QoS accepted and granted: 0, 1 or 2.",
@@ -304,7 +304,7 @@ pub static OPTIONS: &[Row] = &[
     row(
         Group::Messages,
         "max_topic_alias",
-        number("N", 0, 65_535, Zero::Itself, |draft, n| draft.core.max_topic_alias = n as u16),
+        number("N", 0, 65_535, Zero::Itself, |draft, n| draft.rules.max_topic_alias = n as u16),
         "10",
         "Topic aliases a client may use.",
     )
@@ -312,7 +312,7 @@ pub static OPTIONS: &[Row] = &[
     row(
         Group::Messages,
         "max_topic_alias_broker",
-        number("N", 0, 65_535, Zero::Itself, |draft, n| draft.core.max_topic_alias_broker = n as u16),
+        number("N", 0, 65_535, Zero::Itself, |draft, n| draft.rules.max_topic_alias_broker = n as u16),
         "10",
         "Topic aliases used towards a client.",
     )
@@ -433,7 +433,9 @@ mod tests {
         let settings = draft.settle();
         let core = Config { memory_limit: settings.memory_limit.unwrap_or_default(), ..settings.core };
         let changed = fields(&core);
-        for line in fields(&Config::default()).iter().filter(|line| line.ends_with(',')) {
+        // The option of this one comes with the configuration file.
+        let is_wanted = |line: &&String| line.ends_with(',') && !line.contains("max_inflight_bytes");
+        for line in fields(&Config::default()).iter().filter(is_wanted) {
             assert!(!changed.contains(line), "no option for {line}");
         }
     }

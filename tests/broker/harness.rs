@@ -5,12 +5,13 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::rc::Rc;
 use std::sync::Once;
 
 use midge::broker::{Batch, Broker, HangUp, LinkId, Part, Peer, Replay};
 use midge::buffer::OutBuf;
 use midge::codec::{self, Direction, Packet, QoS, Split, Version};
-use midge::config::{Config, Persistence};
+use midge::config::{Config, Persistence, Rules};
 use midge::time::Millis;
 
 use crate::hello::{Hello, v311};
@@ -29,6 +30,8 @@ pub struct World {
     pub broker: Broker,
     pub now: Millis,
     pub disk: Disk,
+    /// Of those who dial without others being named.
+    pub rules: Rc<Rules>,
     ends: Vec<End>,
 }
 
@@ -81,15 +84,25 @@ impl World {
     }
 
     pub fn with(change: impl FnOnce(&mut Config)) -> World {
+        World::with_rules(change, |_| ())
+    }
+
+    /// With other rules for all clients.
+    pub fn ruled(change: impl FnOnce(&mut Rules)) -> World {
+        World::with_rules(|_| (), change)
+    }
+
+    pub fn with_rules(change: impl FnOnce(&mut Config), change_rules: impl FnOnce(&mut Rules)) -> World {
         capture_log();
         let mut config = Config::default();
         change(&mut config);
+        let rules = rules(change_rules);
         if IS_STORED && config.persistence == Persistence::Off {
             config.persistence = Persistence::Always;
         }
         // Not 0, so that a time nobody set shows.
         let (now, disk) = (Millis(1_000_000), Disk::default());
-        World { broker: Broker::new(config, 0x5EED), now, disk, ends: Vec::new() }
+        World { broker: Broker::new(config, 0x5EED), now, disk, rules, ends: Vec::new() }
     }
 
     /// With a store that makes everything safe at once.
@@ -158,12 +171,13 @@ impl World {
 
     /// A connection on which nothing was said yet; what the broker says is read as `version`.
     pub fn dial(&mut self, version: Version) -> Client {
-        self.dial_as(version, true)
+        self.dial_by(version, &self.rules.clone())
     }
 
-    pub fn dial_as(&mut self, version: Version, allow_anonymous: bool) -> Client {
+    /// Through a listener with other rules than the world's.
+    pub fn dial_by(&mut self, version: Version, rules: &Rc<Rules>) -> Client {
         let peer = Peer::V4([192, 0, 2, 7].into(), 40_000 + self.ends.len() as u16);
-        let link = self.broker.open(peer, allow_anonymous, self.now);
+        let link = self.broker.open(peer, rules, self.now);
         self.ends.push(End {
             link: Some(link),
             version,
@@ -183,14 +197,24 @@ impl World {
 
     /// Dials and sends CONNECT, however that is answered.
     pub fn connect(&mut self, hello: Hello) -> Client {
-        let client = self.dial(hello.version);
+        self.connect_by(&self.rules.clone(), hello)
+    }
+
+    /// As `connect`, through a listener with other rules.
+    pub fn connect_by(&mut self, rules: &Rc<Rules>, hello: Hello) -> Client {
+        let client = self.dial_by(hello.version, rules);
         self.send(client, &hello.bytes());
         client
     }
 
     /// Connects and is let in; what follows CONNACK is left to be heard.
     pub fn join(&mut self, hello: Hello) -> Client {
-        let client = self.connect(hello);
+        self.join_by(&self.rules.clone(), hello)
+    }
+
+    /// As `join`, through a listener with other rules.
+    pub fn join_by(&mut self, rules: &Rc<Rules>, hello: Hello) -> Client {
+        let client = self.connect_by(rules, hello);
         let answer = self.hear_one(client).unwrap_or_default();
         assert!(answer.starts_with("CONNACK 00"), "not let in: {answer}");
         client
@@ -379,6 +403,21 @@ impl World {
         self.ends[client].sent.len()
     }
 
+    /// The broker is told another configuration.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
+        let mut config = self.broker.config().clone();
+        change(&mut config);
+        self.broker.reconfigure(config, self.now);
+        self.turn();
+    }
+
+    /// The listener of the client has other rules.
+    pub fn set_rules(&mut self, client: Client, rules: &Rc<Rules>) {
+        let link = self.link(client);
+        self.broker.set_rules(link, rules, self.now);
+        self.turn();
+    }
+
     /// Whether output waits for the client, or the client's answers for the broker.
     pub fn pending(&self, client: Client) -> bool {
         !self.broker.output(self.link(client)).is_empty() || self.unread(client) > 0
@@ -535,6 +574,13 @@ impl End {
         }
         self.received.drain(..at);
     }
+}
+
+/// The default rules, but that everybody is let in, and with a change.
+pub fn rules(change: impl FnOnce(&mut Rules)) -> Rc<Rules> {
+    let mut rules = Rules { allow_anonymous: true, ..Rules::default() };
+    change(&mut rules);
+    Rc::new(rules)
 }
 
 /// A whole packet of the broker.

@@ -192,20 +192,20 @@ impl Clients {
     }
 
     /// Whether a message may be given its packet id, to be sent when that is safe.
-    pub fn can_prepare(&self, session: u32, qos: QoS) -> bool {
+    pub fn can_prepare(&self, session: u32, qos: QoS, payload_len: usize) -> bool {
         let session = &self.sessions[session as usize];
         if qos < QoS::ExactlyOnce || !session.is_stored() || !self.store.is_strict() {
             return false;
         }
         let Some(link) = self.links.get(session.link as usize) else { return false };
         session.delivery.as_deref().is_some_and(|delivery| {
-            delivery.queue.is_empty() && delivery.has_window(link.window, self.window_bytes_max())
+            delivery.queue.is_empty() && delivery.has_window(link.window, self.window_limits(), payload_len)
         })
     }
 
     /// Gives packet ids to queued messages that may be sent when those are safe, as far as the window goes.
     pub fn prepare_queue(&mut self, session_id: u32, now: Millis) {
-        let bytes_max = self.window_bytes_max();
+        let limits = self.window_limits();
         loop {
             let session = &mut self.sessions[session_id as usize];
             let (Some(delivery), Some(link)) = (session.delivery.as_deref_mut(), self.links.get(session.link as usize))
@@ -213,7 +213,8 @@ impl Clients {
                 return;
             };
             let is_next = |first: &Queued| first.qos == QoS::ExactlyOnce && first.message.expires_at() > now;
-            if !delivery.queue.front().is_some_and(is_next) || !delivery.has_window(link.window, bytes_max) {
+            let Some(first) = delivery.queue.front().filter(|first| is_next(first)) else { return };
+            if !delivery.has_window(link.window, limits, first.message.payload().len()) {
                 return;
             }
             let Some(queued) = delivery.pop() else { return };
