@@ -21,15 +21,17 @@
 //! buffer.rs    InBuf (unfinished input), OutBuf (append, advance, shared payloads), Pool
 //! topic.rs     topic names and filters: validation, levels, $share
 //! codec/       bytes <-> packets, pure; the only place that knows protocol versions
+//! access/      Mosquitto's password and access control files: who may log in, read and write; pure, too
 //! broker/      the pure core; owns all protocol state, and the counters below $SYS
 //! bin/         midge-load, the load program: a binary of its own on top of the codec
 //! ```
 //!
 //! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os`;
-//! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; `journal -> os`; `keeper -> journal, broker`; leaves use `std` alone. `mio` and
+//! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; `access -> topic`; `journal -> os`; `keeper -> journal, broker`; leaves use `std` alone. `mio` and
 //! sockets appear only in `server`, `net` and `os`, `libc` there and in `journal/disk.rs`, which alone touches files; `unsafe`
 //! only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its own `os.rs`.
 
+pub mod access;
 pub mod broker;
 pub mod buffer;
 pub mod codec;
