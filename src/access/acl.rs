@@ -47,6 +47,7 @@ pub enum Access {
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
     pub client_id: &'a str,
+    /// An empty one is none, as it is to Mosquitto.
     pub username: Option<&'a str>,
 }
 
@@ -100,8 +101,10 @@ impl Acl {
     /// What the file says about this access to this topic: the first denial that matches, else the first rule that matches
     /// and holds the access, of the client's own section; then the same of the patterns; else no.
     pub fn decide(&self, asker: &Asker, access: Access, topic: &str) -> Decision {
-        let names = Names { client_id: asker.client_id, username: asker.username };
-        let section = match asker.username {
+        // Mosquitto cannot tell an empty username from none.
+        let username = asker.username.filter(|name| !name.is_empty());
+        let names = Names { client_id: asker.client_id, username };
+        let section = match username {
             None => Some(self.anonymous),
             Some(name) => self.levels.find_section(name),
         };
@@ -114,7 +117,7 @@ impl Acl {
         if !self.has_patterns {
             return denied(Why::NoRule);
         }
-        if asker.username.is_some_and(has_wildcard) {
+        if username.is_some_and(has_wildcard) {
             return denied(Why::DangerousUsername);
         }
         if has_wildcard(asker.client_id) {
@@ -502,7 +505,9 @@ mod tests {
         assert_eq!(ask(file, U, Read, "a"), (false, None));
         assert_eq!(ask(file, U, Read, "b"), (true, Some(3)));
         assert_eq!(ask(file, Z, Read, "a"), (false, None));
-        assert_eq!(ask(file, ("c", Some("")), Read, "a"), (false, None));
+        // Tried with 2.0.11.
+        assert_eq!(ask(file, ("c", Some("")), Read, "a"), (true, Some(1)));
+        assert!(!ask("pattern p/%u", ("c", Some("")), Read, "p/").0);
     }
 
     #[test]
