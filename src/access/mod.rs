@@ -1,11 +1,12 @@
 //! Who may log in, and who may read and write which topic: Mosquitto's password file and access control file. Pure: bytes
 //! in, answers out; no file, no clock, no randomness, and nothing of packets or sessions.
 //!
-//! Bounded by what is read: a file of at most [`FILE_BYTES_MAX`] bytes, and
+//! Bounded by what is read: a file of at most [`FILE_BYTES_MAX`] bytes, [`passwords::USERS_MAX`] users and
 //! [`acl::NODES_MAX`] levels. Nothing grows with what clients ask.
 
 pub mod acl;
 mod levels;
+pub mod passwords;
 mod spelling;
 
 use std::fmt;
