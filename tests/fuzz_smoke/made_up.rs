@@ -1,6 +1,6 @@
 //! The bodies of the fuzz targets on input made from fixed seeds.
 
-use crate::{bodies, store, websocket};
+use crate::{access, bodies, store, websocket};
 
 fn run(body: fn(&[u8]), seed: u64, rounds: u32) {
     let mut state = seed;
@@ -45,4 +45,14 @@ fn journal() {
 #[test]
 fn records() {
     run(store::records, 6, 10_000);
+}
+
+#[test]
+fn acl() {
+    run(access::acl, 7, 20_000);
+}
+
+#[test]
+fn passwords() {
+    run(access::passwords, 8, 20_000);
 }
