@@ -27,7 +27,7 @@
 //! ```
 //!
 //! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os`;
-//! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; `access -> topic`; `journal -> os`; `keeper -> journal, broker`; leaves use `std` alone. `mio` and
+//! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; `access -> topic, time`; `journal -> os`; `keeper -> journal, broker`; leaves use `std` alone. `mio` and
 //! sockets appear only in `server`, `net` and `os`, `libc` there and in `journal/disk.rs`, which alone touches files; `unsafe`
 //! only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its own `os.rs`.
 

@@ -2,9 +2,11 @@
 //! in, answers out; no file, no clock, no randomness, and nothing of packets or sessions.
 //!
 //! Bounded by what is read: a file of at most [`FILE_BYTES_MAX`] bytes, [`passwords::USERS_MAX`] users and
-//! [`acl::NODES_MAX`] levels. Nothing grows with what clients ask.
+//! [`acl::NODES_MAX`] levels. What grows with what clients ask is in [`gatekeeper`], bounded by [`gatekeeper::LOGINS_MAX`] and
+//! [`gatekeeper::ADDRESSES_MAX`].
 
 pub mod acl;
+pub mod gatekeeper;
 mod levels;
 pub mod passwords;
 mod spelling;

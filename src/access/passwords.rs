@@ -10,6 +10,7 @@
 
 use base64ct::{Base64, Encoding};
 use ctutils::CtEq;
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha512};
 
 use super::{FILE_BYTES_MAX, Fault, Faults, lines, quoted, trim};
@@ -57,6 +58,23 @@ enum Method {
     Argon2id { kib: u32, passes: u32, lanes: u32 },
 }
 
+impl Method {
+    /// Different for each method with its costs.
+    fn encoded(&self) -> [u8; 13] {
+        let (form, costs) = match *self {
+            Method::Sha512 => (b'6', [0, 0, 0]),
+            Method::Pbkdf2 { iterations } => (b'7', [iterations, 0, 0]),
+            #[cfg(feature = "argon2")]
+            Method::Argon2id { kib, passes, lanes } => (b'a', [kib, passes, lanes]),
+        };
+        let mut out = [form; 13];
+        for (bytes, cost) in out[1..].chunks_exact_mut(4).zip(costs) {
+            bytes.copy_from_slice(&cost.to_be_bytes());
+        }
+        out
+    }
+}
+
 #[derive(Clone)]
 struct Entry {
     method: Method,
@@ -73,8 +91,12 @@ pub struct Passwords {
     typical: usize,
 }
 
+/// What a login is recognised by: of name, password and the file's entry, under a secret.
+pub type Tag = [u8; 16];
+
 /// A password to be checked, on whatever thread.
 pub struct Check {
+    username: Box<str>,
     entry: Entry,
     password: Box<[u8]>,
     /// There is such a user, and a password.
@@ -89,6 +111,7 @@ impl Passwords {
         // As Mosquitto has it, a password ends at a NUL byte.
         let sent = password.split(|&byte| byte == 0).next().unwrap_or_default();
         Check {
+            username: username.into(),
             entry: entry.cloned().unwrap_or_else(nobody),
             password: sent.into(),
             can_pass: place.is_ok() && !sent.is_empty(),
@@ -111,6 +134,25 @@ impl Check {
     pub fn run(&self) -> bool {
         let is_right = self.entry.is_made_of(&self.password);
         is_right && self.can_pass
+    }
+
+    /// The same for the same name, password and entry of the file, and for nothing else; of no use to who does not
+    /// have the secret.
+    pub fn tag(&self, secret: &[u8; 32]) -> Tag {
+        let mut key = hmac::digest::Key::<Hmac<Sha512>>::default();
+        key[..secret.len()].copy_from_slice(secret);
+        let mut mac = Hmac::<Sha512>::new(&key);
+        mac.update(&self.entry.method.encoded());
+        mac.update(&[u8::from(self.can_pass)]);
+        for part in [self.username.as_bytes(), &self.entry.salt, &self.entry.hash, &self.password] {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        let mut tag = Tag::default();
+        for (byte, whole) in tag.iter_mut().zip(mac.finalize().into_bytes()) {
+            *byte = whole;
+        }
+        tag
     }
 
     /// What running it takes, in iterations of PBKDF2-HMAC-SHA-512: about so many microseconds on a PC, and many times
