@@ -1,7 +1,14 @@
 //! Every number the broker obeys, with its unit, its default and the reason for the default. Built from flags by
 //! `options`; the core reads it and never changes it.
 
-use crate::codec::QoS;
+use std::fmt;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::access::acl::Acl;
+use crate::access::passwords::Passwords;
+use crate::codec::{QoS, Version};
 
 /// What the core obeys. Option names are Mosquitto's where Mosquitto has the option.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +25,9 @@ pub struct Config {
     /// Unacknowledged QoS 1/2 messages towards one client, and the Receive Maximum told to 5.0 clients; 0 = 65535.
     /// 20 is Mosquitto's. A 5.0 client's own Receive Maximum replaces it for sending.
     pub max_inflight_messages: u16,
+    /// Payload bytes of unacknowledged QoS 1/2 messages towards one client; 0 = no limit, as in Mosquitto. A single larger
+    /// message is still sent, alone.
+    pub max_inflight_bytes: u32,
     /// Messages queued for one client that is offline or stalled; 0 = no limit. 1000 is Mosquitto's.
     pub max_queued_messages: u32,
     /// Bytes (topic, properties, payload) queued for one client that is offline or stalled; 0 = no limit.
@@ -41,10 +51,6 @@ pub struct Config {
     /// Upper bound of how long a session without connection is kept, seconds; 0 = no bound. 30 days: a device
     /// that stays away longer was replaced, and its queue would be kept for ever.
     pub persistent_client_expiration_s: u32,
-    /// Accept a zero-length client id and make one up.
-    pub allow_zero_length_clientid: bool,
-    /// What made-up client ids begin with.
-    pub auto_id_prefix: String,
     /// Every client id must begin with this.
     pub clientid_prefixes: Option<String>,
     /// A client with overlapping filters gets one copy for each matching subscription, as from Mosquitto.
@@ -53,16 +59,16 @@ pub struct Config {
     pub upgrade_outgoing_qos: bool,
     /// Keep retained messages.
     pub retain_available: bool,
-    /// Highest QoS accepted and granted.
-    pub max_qos: QoS,
-    /// Topic aliases a 5.0 client may use towards the broker. 10 as in Mosquitto: each costs a topic's bytes.
-    pub max_topic_alias: u16,
-    /// Topic aliases the broker uses towards a 5.0 client that allows them.
-    pub max_topic_alias_broker: u16,
+    /// A retained message is withheld when its publisher may no longer write to its topic. False, as in Mosquitto's code, not
+    /// as in its manual: it costs the publisher's names with each message.
+    pub check_retain_source: bool,
     /// Seconds between two updates of the topics below `$SYS`; 0 = there are none. 10 is Mosquitto's.
     pub sys_interval_s: u16,
     /// Whether, and when, what must survive a restart is stored.
     pub persistence: Persistence,
+    /// When changes are stored that no acknowledgement waits for: retained messages of QoS 0, the coming and going of clients.
+    /// Nothing said: after 5 and 60 seconds.
+    pub autosave: Option<Autosave>,
     /// Bytes the process may allocate before it gives things up, in the order of `broker/memory.rs`; 0 = no limit.
     pub memory_limit: u64,
     /// Log lines for connects and disconnects.
@@ -83,6 +89,7 @@ impl Default for Config {
             retry_interval_s: 20,
             stall_timeout_ms: 1000,
             max_inflight_messages: 20,
+            max_inflight_bytes: 0,
             max_queued_messages: 1000,
             max_queued_bytes: 4 << 20,
             queue_policy: QueuePolicy::DropNewest,
@@ -93,17 +100,14 @@ impl Default for Config {
             global_max_connections: 0,
             global_max_clients: 0,
             persistent_client_expiration_s: 30 * 86_400,
-            allow_zero_length_clientid: true,
-            auto_id_prefix: "auto-".to_string(),
             clientid_prefixes: None,
             allow_duplicate_messages: true,
             upgrade_outgoing_qos: false,
             retain_available: true,
-            max_qos: QoS::ExactlyOnce,
-            max_topic_alias: 10,
-            max_topic_alias_broker: 10,
+            check_retain_source: false,
             sys_interval_s: 10,
             persistence: Persistence::Off,
+            autosave: None,
             memory_limit: 0,
             connection_messages: true,
         }
@@ -122,6 +126,15 @@ pub enum Persistence {
     Interval(u16),
     /// Changes are written in the turn they happen and never synced.
     Never,
+}
+
+/// When changes are stored that nobody waits for. 0: with others only, when the broker ends, and when it is told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Autosave {
+    /// So many seconds after the first of them.
+    Seconds(u32),
+    /// When there are so many.
+    Changes(u32),
 }
 
 /// Which message gives way when a client's queue is full.
@@ -152,6 +165,12 @@ pub struct ListenerConfig {
     /// Connections at a time through this listener; 0 = no limit but the one over all.
     pub max_connections: u32,
     pub protocol: Protocol,
+    /// Small packets are sent without delay.
+    pub tcp_nodelay: bool,
+    /// Names and hashes of passwords, Mosquitto's password file; what is in it gets into `rules`.
+    pub password_file: Option<PathBuf>,
+    /// Who may read and write what, Mosquitto's access control file; so does what is in this.
+    pub acl_file: Option<PathBuf>,
     pub rules: Rules,
 }
 
@@ -166,6 +185,9 @@ impl ListenerConfig {
             socket_owner: None,
             max_connections: 0,
             protocol: Protocol::default(),
+            tcp_nodelay: true,
+            password_file: None,
+            acl_file: None,
             rules: Rules::default(),
         }
     }
@@ -192,6 +214,64 @@ pub struct Rules {
     pub max_topic_alias: u16,
     /// Topic aliases the broker uses towards a 5.0 client that allows them.
     pub max_topic_alias_broker: u16,
+    /// Who a user name must be, with which password; with nothing every one is let in that `allow_anonymous` would let in
+    /// without.
+    pub passwords: Option<Loaded<Passwords>>,
+    /// Who may read and write what; with nothing everybody everything.
+    pub acl: Option<Loaded<Acl>>,
+}
+
+/// What was read from a file, shared by all who obey it. Two are equal if they are one: a file that was read again is another,
+/// whatever it says.
+pub struct Loaded<T> {
+    path: Rc<Path>,
+    content: Rc<T>,
+}
+
+impl<T> Loaded<T> {
+    pub fn new(path: &Path, content: T) -> Loaded<T> {
+        Loaded { path: path.into(), content: Rc::new(content) }
+    }
+
+    /// Where it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl<T> Clone for Loaded<T> {
+    fn clone(&self) -> Loaded<T> {
+        Loaded { path: self.path.clone(), content: self.content.clone() }
+    }
+}
+
+impl<T> Deref for Loaded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.content
+    }
+}
+
+impl<T> PartialEq for Loaded<T> {
+    fn eq(&self, other: &Loaded<T>) -> bool {
+        Rc::ptr_eq(&self.content, &other.content)
+    }
+}
+
+impl<T> Eq for Loaded<T> {}
+
+impl<T> fmt::Debug for Loaded<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
+}
+
+impl Rules {
+    /// Whether this version of the protocol is served.
+    pub fn accepts(&self, version: Version) -> bool {
+        self.accept_protocol_versions[usize::from(version.level()) - 3]
+    }
 }
 
 impl Default for Rules {
@@ -206,6 +286,8 @@ impl Default for Rules {
             max_qos: QoS::ExactlyOnce,
             max_topic_alias: 10,
             max_topic_alias_broker: 10,
+            passwords: None,
+            acl: None,
         }
     }
 }

@@ -208,7 +208,7 @@ impl Keeper {
         match self.journal.finish(done) {
             Ok(()) => {
                 if self.retry != RETRY_MIN {
-                    info!("The store works again.");
+                    info!(about = "store"; "The store works again.");
                     broker.store_failing(false);
                     self.retry = RETRY_MIN;
                 }
@@ -219,6 +219,7 @@ impl Keeper {
             Err((task, error)) => {
                 if self.retry == RETRY_MIN {
                     error!(
+                        about = "store";
                         "Error: the store cannot be written: {error}. Serving goes on; what would have to be stored is \
                          refused or not acknowledged until it works again."
                     );

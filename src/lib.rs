@@ -7,29 +7,34 @@
 //! ```text
 //! main.rs      flags -> Settings -> logger -> listeners -> server::run; exit code
 //! options/     one table: every option once; flags and help are read from it
-//! logger.rs    log lines on standard error in Mosquitto's form
+//! logger/      log lines in Mosquitto's form and to its destinations, and what repeats among them
 //! config.rs    Config: every number with unit, default and the reason for it
 //! keeper.rs    the store's place in the loop: batches to the journal, and what waited for them
+//! rights.rs    password and access control files, read and put into the listeners' rules
+//! verifier.rs  the helper thread that checks passwords
 //! server.rs    THE LOOP: the only file that reads the clock or calls poll; the order of a turn
-//! net/         listener and transport (TCP, WebSocket): what turns sockets into MQTT bytes and back;
+//! net/         doors (all listeners: opening, reload, what is not there yet), listener and transport (TCP, Unix, WebSocket):
+//!              what turns sockets into MQTT bytes and back;
 //!              websocket/ is the codec of that protocol, pure
-//! os/          what else the system is asked for: signals, descriptor limit, who holds a port,
-//!              a descriptor in reserve, memory given back, a file's lock
+//! os/          what else the system is asked for and told: signals, users, the background, pid file, service manager,
+//!              descriptor limit, who holds a port, a descriptor in reserve, memory given back, a file's lock, the local time
 //! journal/     the store's files: frames, generations, what to do at start; knows no MQTT
 //! time.rs      Millis since start: a value, never a clock
 //! wheel.rs     hashed timer wheel; knows neither connections nor MQTT
 //! buffer.rs    InBuf (unfinished input), OutBuf (append, advance, shared payloads), Pool
 //! topic.rs     topic names and filters: validation, levels, $share
 //! codec/       bytes <-> packets, pure; the only place that knows protocol versions
+//! access/      Mosquitto's password and access control files: who may log in, read and write; pure, too
 //! broker/      the pure core; owns all protocol state, and the counters below $SYS
 //! bin/         midge-load, the load program: a binary of its own on top of the codec
 //! ```
 //!
-//! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os`;
-//! `broker -> codec, topic, wheel, buffer, time, config`; `codec -> topic`; `journal -> os`; `keeper -> journal, broker`; leaves use `std` alone. `mio` and
+//! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os, config, time`;
+//! `broker -> access, codec, topic, wheel, buffer, time, config, logger` (of that, only how a line is marked); `config -> access, codec`; `rights -> access, options, os`; `verifier -> access, broker`; `logger -> config, os`; `codec -> topic`; `access -> topic, time`; `journal -> os`; `keeper -> journal, broker`; leaves use `std` alone. `mio` and
 //! sockets appear only in `server`, `net` and `os`, `libc` there and in `journal/disk.rs`, which alone touches files; `unsafe`
 //! only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its own `os.rs`.
 
+pub mod access;
 pub mod broker;
 pub mod buffer;
 pub mod codec;
@@ -40,9 +45,11 @@ pub mod logger;
 pub mod net;
 pub mod options;
 pub mod os;
+pub mod rights;
 pub mod server;
 pub mod time;
 pub mod topic;
+pub mod verifier;
 pub mod wheel;
 
 /// The version of the program, as log lines and `--version` show it.

@@ -1,14 +1,20 @@
-//! The program: flags -> settings -> logger -> listeners -> the server's loop, and the exit code.
+//! The program: flags and file -> settings -> logger -> listeners -> no more privileges -> store -> the server's loop, and the exit
+//! code.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::process::ExitCode;
 
 use log::{Level, error, info, log_enabled, warn};
-use midge::config::Protocol;
-use midge::options::{self, Parsed, Settings};
-use midge::os::Counting;
-use midge::{VERSION, logger, net, server};
+use midge::config::{Domain, Host, ListenerConfig, LogDestination};
+use midge::net::{self, Inherited};
+use midge::options::{self, Parsed, Settings, Store, UsageError};
+use midge::os::{self, Counting, Daemon, DiskFiles, Notify, Owner, PidFile, Privileges, Signals, UserError};
+use midge::server::{self, Start};
+use midge::{VERSION, logger, rights};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -19,65 +25,218 @@ const EXIT_FAILURE: u8 = 1;
 const EXIT_USAGE: u8 = 3;
 
 fn main() -> ExitCode {
-    match options::parse(env::args_os().skip(1)) {
-        Ok(Parsed::Run(settings)) => run(settings),
+    // Before anything else has a descriptor, or there is another process.
+    let inherited = net::inherited();
+    match options::parse(arguments(), &DiskFiles) {
+        Ok(Parsed::Run(settings)) => run(with_environment(settings), inherited),
+        Ok(Parsed::TestConfig(settings)) => test(settings),
+        Ok(Parsed::Explanation { text, is_accepted }) => {
+            let _ = io::stdout().write_all(text.as_bytes());
+            if is_accepted { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) }
+        }
         Ok(Parsed::Help(text) | Parsed::Version(text)) => {
             // A reader that closed the pipe has seen enough.
             let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
+        Err(error) if env::args_os().any(|argument| argument == "--test-config") => {
+            error.lines().iter().for_each(|line| complain(line));
+            ExitCode::from(EXIT_USAGE)
+        }
         Err(error) => fail(&error.to_string(), EXIT_USAGE),
     }
 }
 
-fn run(settings: Settings) -> ExitCode {
-    logger::start(settings.log_level);
+/// Says what is wrong with the configuration, if anything. Nothing is opened for writing, and nothing listened on.
+fn test(mut settings: Settings) -> ExitCode {
+    let warn = |text: &str| {
+        let _ = writeln!(io::stderr(), "Warning: {text}");
+    };
+    let mut told = rights::load(&mut settings.listeners);
+    settings.warnings.iter().chain(&told.warnings).for_each(|text| warn(text));
+    told.warnings.clear();
+    let mut faults = told.faults();
+    if let Err(error) = os::set_umask() {
+        faults.push(error.to_string());
+    }
+    match os::choose_privileges(settings.startup.user.as_deref()) {
+        Ok((_, remark)) => remark.iter().for_each(|text| warn(text)),
+        Err(error) => faults.push(error.to_string()),
+    }
+    for listener in &settings.listeners {
+        if let Some(Err(error)) = listener.socket_owner.as_deref().map(Owner::parse) {
+            faults.push(format!("socket_owner: {error}."));
+        }
+        let Host::Named(host) = &listener.host else { continue };
+        match (host.as_str(), listener.port).to_socket_addrs() {
+            Ok(mut addresses) => {
+                let is_served = |it: SocketAddr| it.is_ipv4() == (listener.domain == Some(Domain::Ipv4));
+                if listener.domain.is_some() && !addresses.any(is_served) {
+                    faults.push(format!("The listener's host {host} has no address of its socket_domain."));
+                }
+            }
+            Err(error) => warn(&format!(
+                "The listener's host {host} cannot be resolved now ({error}): the broker would wait for it."
+            )),
+        }
+    }
+    let log_files = settings.log.destinations.iter().filter_map(|destination| match destination {
+        LogDestination::File(path) => Some(("log_dest file", path.as_path())),
+        _ => None,
+    });
+    let pid_file = settings.startup.pid_file.as_deref().map(|path| ("pid_file", path));
+    let store = settings.store.as_ref().map(Store::path);
+    for (option, path) in log_files.chain(pid_file).chain(store.as_deref().map(|path| ("persistence_location", path))) {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !parent.is_dir() {
+            faults.push(format!("{option} {}: there is no directory {}.", path.display(), parent.display()));
+        }
+    }
+    if faults.is_empty() {
+        let _ = writeln!(io::stdout(), "Configuration file is OK.");
+        return ExitCode::SUCCESS;
+    }
+    faults.iter().for_each(|fault| complain(fault));
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn complain(why: &str) {
+    // Not eprintln, which panics if standard error is closed.
+    let _ = writeln!(io::stderr(), "Error: {why}");
+}
+
+fn run(settings: Settings, inherited: Inherited) -> ExitCode {
+    if let Err(error) = os::set_umask() {
+        return fail(&error.to_string(), EXIT_USAGE);
+    }
+    let daemon = match settings.startup.daemon.then(os::daemonize).transpose() {
+        Ok(daemon) => daemon,
+        Err(error) => return fail(&format!("It cannot go into the background: {error}."), EXIT_FAILURE),
+    };
+    // Root opens no log file in what may be a directory of the user it is about to become.
+    let privileges = os::choose_privileges(settings.startup.user.as_deref());
+    logger::start(&settings.log, !matches!(&privileges, Ok((Privileges::NotRoot | Privileges::Stay, _))));
     info!("midge version {VERSION} starting");
+    if let Some(path) = &settings.config_file {
+        info!("Config loaded from {}.", path.display());
+    }
     for warning in &settings.warnings {
         warn!("Warning: {warning}");
     }
-    let listeners = match net::open(&settings.listeners) {
-        Ok(listeners) => listeners,
-        Err(error) => return fail(&error.to_string(), EXIT_FAILURE),
-    };
-    for listener in &listeners {
-        let address = listener.address();
-        let kind = match listener.protocol() {
-            Protocol::WebSockets => "websockets",
-            Protocol::Mqtt if address.is_ipv4() => "ipv4",
-            Protocol::Mqtt => "ipv6",
-        };
-        info!("Opening {kind} listen socket on port {}.", address.port());
+    match start(settings, inherited, daemon, &privileges) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((why, code)) => {
+            // The reason belongs into the log file, if it can be opened safely; else standard error gets the lines.
+            if let Ok((Privileges::Become(user), _)) = &privileges
+                && os::become_user(user).is_ok()
+            {
+                logger::open_files();
+            }
+            fail(&why, code)
+        }
     }
+}
+
+/// Everything that is needed, in the order in which it may be had: listeners while there are privileges, files without.
+fn start(
+    mut settings: Settings,
+    inherited: Inherited,
+    daemon: Option<Daemon>,
+    privileges: &Result<(Privileges, Option<String>), UserError>,
+) -> Result<(), (String, u8)> {
+    fn failed(error: impl ToString) -> (String, u8) {
+        (error.to_string(), EXIT_FAILURE)
+    }
+    let of_user = |error: &UserError| (error.to_string(), if error.is_usage() { EXIT_USAGE } else { EXIT_FAILURE });
+    // From here on they wait for the loop: none must end a start that is half done.
+    let signals = Signals::new().map_err(failed)?;
+    let (privileges, remark) = privileges.as_ref().map_err(of_user)?;
+    if let Some(remark) = remark {
+        warn!("Warning: {remark}");
+    }
+    load_rights(&mut settings)?;
+    let doors = net::open(&settings.listeners, inherited).map_err(failed)?;
     if settings.local_only {
         info!(
             "Starting in local only mode: connections are accepted from this machine only. To open it up, use \
              --listener 1883 and --allow-anonymous true, which lets in everybody who reaches the port."
         );
     }
-    if settings.listeners.iter().any(|listener| !listener.rules.allow_anonymous) {
+    let has_users = |listener: &ListenerConfig| listener.rules.allow_anonymous || listener.password_file.is_some();
+    if !settings.listeners.iter().all(has_users) {
         warn!(
             "Every client will be refused, because nothing is configured that a client could log in with. To let \
              everybody in without login, add --allow-anonymous true."
         );
     }
-    let (broker, keeper) = match server::broker(&settings) {
-        Ok(both) => both,
-        Err(error) => return fail(&error.to_string(), EXIT_FAILURE),
-    };
-    match server::run(&settings, listeners, broker, keeper) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string(), EXIT_FAILURE),
+    if let Privileges::Become(user) = privileges {
+        doors.give_to(user);
+        os::become_user(user).map_err(|error| of_user(&error))?;
+        logger::open_files();
+        for path in rights::unreadable(&settings.listeners) {
+            warn!(
+                "Warning: {} was read as root, and the user this runs as cannot read it: a reload will fail.",
+                path.display()
+            );
+        }
     }
+    let (broker, keeper) = server::broker(&settings).map_err(failed)?;
+    // Removed when it is dropped, whatever ends the program orderly.
+    let _pid_file = settings.startup.pid_file.as_deref().map(PidFile::write).transpose().map_err(failed)?;
+    let notify = Notify::from_env().unwrap_or_else(|error| {
+        warn!("Warning: the service manager cannot be told how it goes: {error}.");
+        Notify::default()
+    });
+    let start = Start { settings, signals, doors, broker, keeper, notify, read_settings: Box::new(read_settings) };
+    server::run(start, || match daemon {
+        Some(daemon) => daemon.is_serving(),
+        None => Ok(()),
+    })
+    .map_err(failed)
+}
+
+/// Password and access control files, read with the privileges of the start. Entries of users that are wrong are left out.
+fn load_rights(settings: &mut Settings) -> Result<(), (String, u8)> {
+    let told = rights::load(&mut settings.listeners);
+    told.warnings.iter().for_each(|warning| warn!("Warning: {warning}"));
+    told.left_out.iter().for_each(|fault| error!("Error: {fault} The line is left out."));
+    match told.refused.split_first() {
+        None => Ok(()),
+        Some((first, more)) => {
+            more.iter().rev().for_each(|fault| error!("Error: {fault}"));
+            Err((first.clone(), EXIT_USAGE))
+        }
+    }
+}
+
+/// What flags and file say by now.
+fn read_settings() -> Result<Settings, UsageError> {
+    match options::parse(arguments(), &DiskFiles)? {
+        Parsed::Run(settings) => Ok(with_environment(settings)),
+        // The flags were none of these when the program started, and are the same.
+        _ => Err(UsageError::from("The flags ask for something else than to serve.".to_string())),
+    }
+}
+
+/// Containers of Mosquitto are told so where their data is.
+fn with_environment(mut settings: Settings) -> Settings {
+    if let (Some(store), Some(location)) = (&mut settings.store, env::var_os("MOSQUITTO_PERSISTENCE_LOCATION")) {
+        store.location = location.into();
+    }
+    settings
+}
+
+fn arguments() -> impl Iterator<Item = OsString> {
+    env::args_os().skip(1)
 }
 
 /// Says why the program ends: in the log, or plainly on standard error if there is none or it is silenced.
 fn fail(why: &str, code: u8) -> ExitCode {
     if log_enabled!(Level::Error) {
         error!("Error: {why}");
+        logger::finish();
     } else {
-        // Not eprintln, which panics if standard error is closed.
-        let _ = writeln!(io::stderr(), "Error: {why}");
+        complain(why);
     }
     ExitCode::from(code)
 }

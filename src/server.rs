@@ -13,29 +13,36 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{error, info, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::VERSION;
 use crate::broker::{Broker, HangUp, LinkId, Peer};
 use crate::buffer::OutBuf;
+use crate::config::{Config, Rules};
 use crate::keeper::{Keeper, KeeperError};
-use crate::net::{Accept, Left, Listener, Refusal, Transport};
-use crate::options::Settings;
+use crate::logger::{self, notice};
+use crate::net::{Accept, Caller, Doors, Left, ListenerId, Place, Refusal, Transport};
+use crate::options::{Settings, UsageError};
 use crate::os::{
-    Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, memory_of_machine, raise_descriptor_limit,
+    Notify, Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, memory_of_machine, print,
+    raise_descriptor_limit,
 };
+use crate::rights;
 use crate::time::Millis;
+use crate::verifier::Verifier;
 
 /// By default the broker takes no more than this part of the machine's memory: a gateway has other things to do.
 const MEMORY_SHARE: u64 = 8;
 
 const SIGNALS: Token = Token(usize::MAX - 1);
-/// The helper thread of the store is done with something.
-const STORE: Token = Token(usize::MAX - 2);
+/// A helper thread, of the store or of logins, is done with something.
+const HELPER: Token = Token(usize::MAX - 2);
 const FIRST_LISTENER: usize = usize::MAX / 2;
 
 /// One read, and so what one link may bring in one turn.
@@ -50,33 +57,36 @@ const TRIM_INTERVAL: Millis = Millis(2000);
 const GATHERED_MAX: usize = 64 << 10;
 /// Connections accepted from one listener in one turn: a storm must not hold up those who are connected.
 const ACCEPTS_PER_TURN: usize = 64;
+/// And from one that is about to be closed: more than the kernel keeps.
+const ACCEPTS_OF_LEAVING: usize = 2048;
 const EVENTS_PER_TURN: usize = 256;
 /// Full turns in a row after which timers are looked at all the same: 16,384 sockets.
 const CROWDED_TURNS_MAX: u32 = 64;
 /// How soon accepting is tried again when even the descriptor in reserve did not help.
 const ACCEPT_RETRY: Millis = Millis(1000);
-/// A refused connection is logged at most this often.
-const REFUSAL_LOG_INTERVAL: Millis = Millis(10_000);
-
-/// A listener that may have connections waiting.
-struct Door {
-    listener: Listener,
-    allow_anonymous: bool,
-    has_waiting: bool,
-    retry_at: Option<Millis>,
-}
 
 struct Server {
     poll: Poll,
+    waker: Arc<Waker>,
     /// When it was `started_at`.
     started: Instant,
     started_at: Millis,
     now: Millis,
+    /// What flags and file said when they were last taken over.
+    settings: Settings,
+    read_settings: Box<dyn Fn() -> Result<Settings, UsageError>>,
+    notify: Notify,
+    /// When the service manager wants to hear that the loop turns.
+    watchdog_at: Option<Millis>,
     broker: Broker,
     keeper: Option<Keeper>,
-    doors: Vec<Door>,
+    /// Nothing until there is a password file.
+    verifier: Option<Verifier>,
+    doors: Doors,
     /// By link id.
     transports: Vec<Option<Transport>>,
+    /// By link id: the listener it came through.
+    entrances: Vec<ListenerId>,
     /// Links to read in this turn or the next.
     ready: Vec<LinkId>,
     /// Reused every turn.
@@ -86,8 +96,18 @@ struct Server {
     trim_at: Option<Millis>,
     crowded_turns: u32,
     reserve: Reserve,
-    refused: u32,
-    refusal_logged_at: Option<Millis>,
+}
+
+/// Everything the loop begins with.
+pub struct Start {
+    pub settings: Settings,
+    pub signals: Signals,
+    pub doors: Doors,
+    pub broker: Broker,
+    pub keeper: Option<Keeper>,
+    pub notify: Notify,
+    /// Reads flags and file again.
+    pub read_settings: Box<dyn Fn() -> Result<Settings, UsageError>>,
 }
 
 /// A broker that holds what is stored, if anything is, and what keeps it stored. Writes nothing.
@@ -96,42 +116,47 @@ struct Server {
 /// When the store cannot be read, or is not to be touched.
 pub fn broker(settings: &Settings) -> Result<(Broker, Option<Keeper>), KeeperError> {
     let random = || RandomState::new().build_hasher().finish();
-    let mut core = settings.core.clone();
-    core.memory_limit =
-        settings.memory_limit.unwrap_or_else(|| memory_of_machine().map_or(0, |bytes| bytes / MEMORY_SHARE));
-    let mut broker = Broker::new(core, random());
-    let Some(path) = &settings.store else { return Ok((broker, None)) };
-    let keeper = Keeper::open(path, &mut broker, random())?;
+    let mut broker = Broker::new(core_config(settings), random());
+    broker.set_login_secret(secret());
+    let Some(store) = &settings.store else { return Ok((broker, None)) };
+    let keeper = Keeper::open(&store.path(), &mut broker, random())?;
     Ok((broker, Some(keeper)))
 }
 
-/// Serves until a signal ends it.
+/// Of the system's randomness, by way of the standard library's hash keys.
+fn secret() -> [u8; 32] {
+    let state = RandomState::new();
+    let mut secret = [0; 32];
+    for (part, number) in secret.chunks_exact_mut(8).zip(0u64..) {
+        part.copy_from_slice(&state.hash_one(number).to_ne_bytes());
+    }
+    secret
+}
+
+/// What the core obeys, with the limit of memory that this machine has if none was given.
+fn core_config(settings: &Settings) -> Config {
+    let of_machine = || memory_of_machine().map_or(0, |bytes| bytes / MEMORY_SHARE);
+    Config { memory_limit: settings.memory_limit.unwrap_or_else(of_machine), ..settings.core.clone() }
+}
+
+/// Serves until a signal ends it. `is_serving` is called once it does.
 ///
 /// # Errors
-/// When the system has no poll, no signal descriptor, or poll itself fails.
-pub fn run(
-    settings: &Settings,
-    listeners: Vec<Listener>,
-    broker: Broker,
-    mut keeper: Option<Keeper>,
-) -> io::Result<()> {
-    let mut signals = Signals::new()?;
+/// When the system has no poll, no signal descriptor, or poll itself fails; or `is_serving` does.
+pub fn run(start: Start, is_serving: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let Start { settings, mut signals, mut doors, broker, mut keeper, notify, read_settings } = start;
     let poll = Poll::new()?;
     poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
     match raise_descriptor_limit() {
         Ok(limit) => info!("Up to {limit} descriptors can be open."),
         Err(error) => warn!("Warning: the limit of open descriptors could not be raised: {error}."),
     }
-    let mut doors = Vec::new();
-    for (number, mut listener) in listeners.into_iter().enumerate() {
-        poll.registry().register(&mut listener, Token(FIRST_LISTENER + number), Interest::READABLE)?;
-        let allow_anonymous = settings.listeners[listener.config()].rules.allow_anonymous;
-        doors.push(Door { listener, allow_anonymous, has_waiting: true, retry_at: None });
-    }
+    doors.register(poll.registry(), FIRST_LISTENER)?;
+    // A poll has one at most.
+    let waker = Arc::new(Waker::new(poll.registry(), HELPER)?);
     let now = keeper.as_ref().map_or(Millis(0), Keeper::started_at);
     if let Some(keeper) = &mut keeper {
-        // After the signals, which its thread must not get.
-        let waker = Waker::new(poll.registry(), STORE)?;
+        let waker = waker.clone();
         keeper.start(move || {
             // It fails only if the loop is gone.
             let _ = waker.wake();
@@ -139,26 +164,49 @@ pub fn run(
     }
     let mut server = Server {
         poll,
+        waker,
         started: Instant::now(),
         started_at: now,
         now,
+        settings,
+        read_settings,
+        notify,
+        watchdog_at: None,
         broker,
         keeper,
+        verifier: None,
         doors,
         transports: Vec::new(),
+        entrances: Vec::new(),
         ready: Vec::new(),
         links: Vec::new(),
         scratch: vec![0; SCRATCH_LEN],
         trim_at: None,
         crowded_turns: 0,
         reserve: Reserve::new(),
-        refused: 0,
-        refusal_logged_at: None,
     };
+    // After the signals, too.
+    let settings = server.settings.clone();
+    server.start_verifier(&settings).map_err(|error| io::Error::other(no_thread(&error)))?;
+    server.watchdog();
     info!("midge version {VERSION} running");
+    is_serving()?;
+    server.notify.ready();
     server.serve(&mut signals)?;
+    logger::finish();
     info!("midge version {VERSION} terminating");
     Ok(())
+}
+
+fn no_thread(error: &io::Error) -> String {
+    format!("the thread that checks passwords cannot be started: {error}.")
+}
+
+fn peer(caller: Caller) -> Peer {
+    match caller {
+        Caller::Tcp(address) => address.into(),
+        Caller::Unix { pid, uid } => Peer::Unix { pid, uid },
+    }
 }
 
 impl Server {
@@ -174,12 +222,8 @@ impl Server {
             for event in &events {
                 match event.token() {
                     SIGNALS => is_signalled = true,
-                    STORE => {}
-                    Token(number) if number >= FIRST_LISTENER => {
-                        if let Some(door) = self.doors.get_mut(number - FIRST_LISTENER) {
-                            door.has_waiting = true;
-                        }
-                    }
+                    HELPER => {}
+                    Token(number) if number >= FIRST_LISTENER => self.doors.note(number - FIRST_LISTENER),
                     Token(id) => self.note(id as LinkId, event),
                 }
             }
@@ -189,13 +233,26 @@ impl Server {
                         self.stop();
                         return Ok(());
                     }
-                    Signal::User1 => self.keeper.iter().for_each(|keeper| keeper.log_wear(self.now)),
+                    Signal::Hangup => {
+                        self.reload();
+                        logger::reopen();
+                    }
+                    Signal::Rotate => logger::reopen(),
+                    Signal::User1 => {
+                        self.broker.save_now(self.now);
+                        self.keeper.iter().for_each(|keeper| keeper.log_wear(self.now));
+                    }
+                    Signal::User2 => self.print_subscriptions(),
                 }
             }
             // What waited for the store may go with what this turn brings.
             self.turn_keeper();
+            self.doors.turn(self.now);
+            self.admit_leaving();
+            self.turn_logins();
             self.accept();
             self.read_ready();
+            self.turn_logins();
             self.resume();
             self.write_dirty();
             // Last, so that nobody is found late or slow who was not offered the chance to be otherwise in this turn; and not
@@ -203,12 +260,133 @@ impl Server {
             let is_crowded = events.iter().count() == EVENTS_PER_TURN;
             self.crowded_turns = if is_crowded { self.crowded_turns + 1 } else { 0 };
             if self.crowded_turns.is_multiple_of(CROWDED_TURNS_MAX) {
+                self.broker.set_memory_used(allocated());
                 self.broker.tick(self.now);
                 self.write_dirty();
             }
             self.turn_keeper();
             self.free_closed();
             self.trim();
+            self.turn_log();
+            self.watchdog();
+        }
+    }
+
+    /// Flags and file are read again, and all that can change while the broker runs is taken over; or, if anything is wrong,
+    /// nothing is.
+    fn reload(&mut self) {
+        info!("Reloading config.");
+        self.notify.reloading();
+        let refused = match (self.read_settings)() {
+            Ok(settings) => self.take_over(settings).err().unwrap_or_default(),
+            Err(error) => error.lines().to_vec(),
+        };
+        for why in &refused {
+            error!("Error: {why}");
+        }
+        match refused.is_empty() {
+            true => info!("The new configuration is in force."),
+            false => error!("Error: the configuration stays what it was, because of what is wrong with the new one."),
+        }
+        self.notify.ready();
+    }
+
+    fn take_over(&mut self, mut new: Settings) -> Result<(), Vec<String>> {
+        let one = |error: String| vec![error];
+        let mut told = rights::load(&mut new.listeners);
+        let warnings = std::mem::take(&mut told.warnings);
+        let faults = told.faults();
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let plan = self.doors.plan(&new.listeners).map_err(|error| one(error.to_string()))?;
+        self.start_verifier(&new).map_err(|error| one(no_thread(&error)))?;
+        let older = self.doors.all_rules();
+        logger::reconfigure(&new.log).map_err(one)?;
+        // From here on nothing fails.
+        self.doors.commit(plan);
+        for warning in new.warnings.iter().chain(&warnings) {
+            warn!("Warning: {warning}");
+        }
+        if (&new.store, &new.startup) != (&self.settings.store, &self.settings.startup)
+            || new.core.persistence != self.settings.core.persistence
+        {
+            warn!(
+                "Warning: what the new configuration says of storage, user, pid file and background counts from the next start on."
+            );
+        }
+        let core = Config { persistence: self.settings.core.persistence, ..core_config(&new) };
+        self.broker.reconfigure(core, self.now);
+        let replaced: Vec<(Rc<Rules>, Rc<Rules>)> = older
+            .into_iter()
+            .filter_map(|(listener, older)| Some((older, self.doors.rules_of(listener)?.clone())))
+            .filter(|(older, rules)| !Rc::ptr_eq(older, rules))
+            .collect();
+        self.broker.replace_rules(&replaced);
+        for id in 0..self.transports.len() {
+            if self.transports[id].is_some()
+                && let Some(rules) = self.doors.rules_of(self.entrances[id])
+            {
+                self.broker.set_rules(id as LinkId, rules, self.now);
+            }
+        }
+        self.admit_leaving();
+        let started = std::mem::replace(&mut self.settings, new);
+        // What counts from the next start on is compared with what counted at this one.
+        self.settings.store = started.store;
+        self.settings.startup = started.startup;
+        self.settings.core.persistence = started.core.persistence;
+        Ok(())
+    }
+
+    /// There is a thread that checks passwords if there are any to check.
+    fn start_verifier(&mut self, settings: &Settings) -> io::Result<()> {
+        if self.verifier.is_none() && settings.listeners.iter().any(|listener| listener.rules.passwords.is_some()) {
+            let waker = self.waker.clone();
+            self.verifier = Some(Verifier::start(move || {
+                // It fails only if the loop is gone.
+                let _ = waker.wake();
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Passwords that were checked, and the next one to be.
+    fn turn_logins(&mut self) {
+        let Some(verifier) = &mut self.verifier else { return };
+        if let Some((id, is_right)) = verifier.take_answer() {
+            self.broker.login(id, is_right, self.now);
+        }
+        if !verifier.is_busy()
+            && let Some((id, check)) = self.broker.take_login(self.now)
+        {
+            verifier.submit(id, check);
+        }
+    }
+
+    /// Tells the service manager that the loop turns, as often as it wants to hear it.
+    fn watchdog(&mut self) {
+        let Some(interval) = self.notify.watchdog_interval() else { return };
+        if self.watchdog_at.is_none_or(|at| at <= self.now) {
+            self.notify.watchdog();
+            self.watchdog_at = Some(self.now + interval);
+        }
+    }
+
+    /// Who subscribes to what, on standard output.
+    fn print_subscriptions(&self) {
+        let mut text = Vec::new();
+        // Writing to a Vec does not fail.
+        let _ = self.broker.subscription_tree(&mut text);
+        match print(&text) {
+            Ok(count) if count < text.len() => {
+                warn!(
+                    "Warning: the subscription tree has {} bytes, of which standard output took {count}.",
+                    text.len()
+                );
+            }
+            Ok(_) => {}
+            Err(error) => warn!("Warning: the subscription tree could not be printed: {error}."),
         }
     }
 
@@ -226,6 +404,8 @@ impl Server {
                     self.transports.pop();
                 }
                 self.transports.shrink_to_fit();
+                self.entrances.truncate(self.transports.len());
+                self.entrances.shrink_to_fit();
                 self.ready.shrink_to_fit();
                 self.links.shrink_to_fit();
                 give_back_pages(&mut self.scratch);
@@ -245,16 +425,31 @@ impl Server {
         }
     }
 
+    /// Log lines that were held long enough, and those that somebody subscribes to: last, for every part of a turn may log.
+    fn turn_log(&mut self) {
+        logger::turn();
+        self.broker.set_log_bytes(logger::bytes() as u64);
+        logger::publish(self.broker.hears_log(), |topic, line| self.broker.publish_log(topic, line, self.now));
+    }
+
     /// Nothing to wait for while something is left to do; else until the core's next deadline.
     fn timeout(&self) -> Option<Duration> {
-        let has_waiting = self.doors.iter().any(|door| door.has_waiting && door.retry_at.is_none());
-        if has_waiting || !self.ready.is_empty() || self.broker.has_work() {
+        if self.doors.has_work() || !self.ready.is_empty() || self.broker.has_work() {
             return Some(Duration::ZERO);
         }
-        let retries = self.doors.iter().filter_map(|door| door.retry_at);
         let store = self.keeper.as_ref().and_then(|keeper| keeper.deadline(&self.broker));
-        let deadline = retries.chain(self.broker.next_deadline()).chain(self.trim_at).chain(store).min()?;
-        Some(Duration::from_millis((deadline - self.clock()).0))
+        let deadline = self
+            .doors
+            .deadline()
+            .into_iter()
+            .chain(self.broker.next_deadline())
+            .chain(self.trim_at)
+            .chain(self.watchdog_at)
+            .chain(store)
+            .min();
+        let deadline = deadline.map(|at| Duration::from_millis((at - self.clock()).0));
+        let log = logger::deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        deadline.into_iter().chain(log).min()
     }
 
     /// Remembers what an event says of a connection.
@@ -286,12 +481,8 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        for number in 0..self.doors.len() {
-            let door = &mut self.doors[number];
-            if door.retry_at.is_some_and(|at| at <= self.now) {
-                door.retry_at = None;
-            }
-            if !door.has_waiting || door.retry_at.is_some() {
+        for number in 0..self.doors.numbers_end() {
+            if !self.doors.is_ready(number, self.now) {
                 continue;
             }
             for _ in 0..ACCEPTS_PER_TURN {
@@ -302,53 +493,74 @@ impl Server {
         }
     }
 
+    /// Who waits at a socket that is no longer to be served is let in, and the socket closed.
+    fn admit_leaving(&mut self) {
+        while let Some(number) = self.doors.leaving() {
+            let _ = (0..ACCEPTS_OF_LEAVING).all(|_| self.accept_one(number));
+            self.doors.close(number);
+        }
+    }
+
     /// Accepts the next connection of a listener; false if it is to be left alone for now.
     fn accept_one(&mut self, number: usize) -> bool {
-        let door = &mut self.doors[number];
-        match door.listener.accept() {
-            Accept::Peer(transport, address) => {
-                let max = self.broker.config().global_max_connections as usize;
-                if max != 0 && self.broker.link_count() >= max {
-                    info!("Client connection from {} denied: max_connections exceeded.", address.ip());
-                    return true;
-                }
-                if self.broker.config().connection_messages {
-                    let port = door.listener.address().port();
-                    info!("New connection from {} on port {port}.", Peer::from(address));
-                }
-                let allow_anonymous = door.allow_anonymous;
-                self.open(transport, address.into(), allow_anonymous);
+        match self.doors.accept(number) {
+            Accept::Peer(transport, caller) => {
+                self.admit(transport, caller, number);
                 true
             }
-            Accept::WouldBlock => {
-                door.has_waiting = false;
-                false
-            }
-            Accept::OutOfDescriptors => match door.listener.refuse(&mut self.reserve) {
-                Refusal::Peer(address) => {
-                    self.log_refusal(&address.ip().to_string());
+            Accept::WouldBlock => false,
+            Accept::OutOfDescriptors => match self.doors.refuse(number, &mut self.reserve) {
+                Refusal::Peer(caller) => {
+                    self.log_refusal(peer(caller));
                     true
                 }
-                Refusal::WouldBlock => {
-                    door.has_waiting = false;
-                    false
-                }
+                Refusal::WouldBlock => false,
                 Refusal::Later => {
-                    door.retry_at = Some(self.now + ACCEPT_RETRY);
-                    self.log_refusal("anybody");
+                    self.doors.pause(number, self.now + ACCEPT_RETRY);
+                    self.log_refusal(Peer::Unknown);
                     false
                 }
             },
             Accept::Failed(error) => {
-                warn!("Error: accepting connections on port {} failed: {error}.", door.listener.address().port());
-                door.retry_at = Some(self.now + ACCEPT_RETRY);
+                let place = self.doors.place(number);
+                error!(about = "accept"; "Error: accepting connections on {place} failed: {error}.");
+                self.doors.pause(number, self.now + ACCEPT_RETRY);
                 false
             }
         }
     }
 
-    fn open(&mut self, mut transport: Transport, peer: Peer, allow_anonymous: bool) {
-        let id = self.broker.open(peer, allow_anonymous, self.now);
+    /// Lets a connection in, unless there are too many.
+    fn admit(&mut self, transport: Transport, caller: Caller, number: usize) {
+        let max = self.broker.config().global_max_connections as usize;
+        let is_logged = self.broker.config().connection_messages;
+        let peer = peer(caller);
+        if max != 0 && self.broker.link_count() >= max || self.doors.is_full(number) {
+            self.broker.turned_away(self.now);
+            if is_logged {
+                notice!(
+                    address = peer.number();
+                    "Client connection from {} denied: max_connections exceeded. It came from {peer}.", peer.ip()
+                );
+            }
+            return;
+        }
+        if is_logged {
+            let place = match self.doors.place(number) {
+                Place::Tcp(address) => format!("port {}", address.port()),
+                Place::Unix(path) => path.display().to_string(),
+            };
+            notice!(address = peer.number(); "New connection from {peer} on {place}.");
+        }
+        let id = self.open(transport, peer, number);
+        if self.entrances.len() <= id as usize {
+            self.entrances.resize(id as usize + 1, 0);
+        }
+        self.entrances[id as usize] = self.doors.enter(number);
+    }
+
+    fn open(&mut self, mut transport: Transport, peer: Peer, number: usize) -> LinkId {
+        let id = self.broker.open(peer, self.doors.rules(number), self.now);
         let at = id as usize;
         let both = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut transport, Token(at), both) {
@@ -358,19 +570,17 @@ impl Server {
             self.transports.resize_with(at + 1, || None);
         }
         self.transports[at] = Some(transport);
+        id
     }
 
     /// No descriptor is left: whoever comes now is turned away at once instead of left waiting.
-    fn log_refusal(&mut self, who: &str) {
-        self.refused += 1;
-        if self.refusal_logged_at.is_none_or(|at| at + REFUSAL_LOG_INTERVAL <= self.now) {
-            self.refusal_logged_at = Some(self.now);
-            let refused = std::mem::take(&mut self.refused);
-            let open = self.broker.link_count();
-            warn!(
-                "Client connection from {who} denied: no descriptor is free ({open} connections; {refused} refused)."
-            );
-        }
+    fn log_refusal(&self, peer: Peer) {
+        let open = self.broker.link_count();
+        let ip = peer.ip();
+        warn!(
+            address = peer.number();
+            "Client connection from {ip} denied: no descriptor is free ({open} connections are open). It came from {peer}."
+        );
     }
 
     /// Reads each ready link once; what is left in a socket is read in the next turn.
@@ -477,6 +687,7 @@ impl Server {
             if let Some(mut transport) = self.transports[id as usize].take() {
                 let _ = transport.shutdown_write();
                 let _ = transport.read(&mut self.scratch[..READ_LEN]);
+                self.doors.leave(self.entrances[id as usize]);
             }
             self.broker.reap(id);
         }
@@ -485,6 +696,7 @@ impl Server {
 
     /// An orderly end: wills, DISCONNECT for those who know it, and the sockets closed.
     fn stop(&mut self) {
+        self.notify.stopping();
         self.broker.shut_down(self.now);
         if let Some(keeper) = &mut self.keeper {
             keeper.finish(&mut self.broker, self.now);

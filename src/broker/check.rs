@@ -27,10 +27,14 @@ impl Broker {
         let resumed: HashSet<u32> = self.resumed.iter().copied().collect();
         assert_eq!(resumed.len(), self.resumed.len(), "a link is to be resumed twice");
         assert!(resumed.iter().all(|&id| clients.links.contains(id as usize)), "a freed link is to be resumed");
+        let awaiting: HashSet<u32> = self.login.links().collect();
+        assert_eq!(awaiting.len(), self.login.links().count(), "a link waits for two logins");
         for (id, link) in &clients.links {
             let id = id as u32;
+            assert_eq!(link.paused == Paused::ForLogin, awaiting.contains(&id), "link {id}: waits for no login");
             assert_eq!(link.is_resumed, resumed.contains(&id), "link {id}: resumed mark and list differ");
             assert_eq!(link.is_dirty, dirty.contains(&id), "link {id}: dirty mark and list differ");
+            assert_eq!(link.output.is_empty(), link.unwritten_packets == 0, "link {id}: unwritten packets");
             match link.state {
                 State::AwaitingConnect => assert!(link.session == NONE && link.timer != TimerId::NONE),
                 State::Connected => {
@@ -78,6 +82,7 @@ impl Broker {
                 Some(id as u32),
                 "a session is not found by its id"
             );
+            assert_eq!(session.has_acl, session.rules.as_ref().is_some_and(|rules| rules.acl.is_some()));
             if session.is_connected() {
                 assert_eq!(self.clients.links[session.link as usize].session, id as u32);
             } else {

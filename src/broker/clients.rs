@@ -1,6 +1,8 @@
 //! Links and sessions with what serves them: timers, spare buffers, counters. Separate from the index and the retained
 //! store, so that both can be read while messages are handed to clients.
 
+use std::rc::Rc;
+
 use slab::Slab;
 
 use super::NONE;
@@ -16,7 +18,7 @@ use super::table::Table;
 use super::timers;
 use crate::buffer::Pool;
 use crate::codec::{Packet, PropertiesBuf};
-use crate::config::Config;
+use crate::config::{Config, Rules};
 use crate::time::Millis;
 use crate::wheel::Wheel;
 
@@ -45,6 +47,8 @@ pub struct Clients {
     pub stats: Stats,
     pub memory: Memory,
     pub store: Store,
+    /// There is or was a session with an access control file.
+    pub has_acl: bool,
     /// Links with output nobody was told of yet.
     pub dirty: Vec<LinkId>,
     /// Links to be closed by the shell.
@@ -59,7 +63,7 @@ pub struct Clients {
 
 impl Clients {
     pub fn new(config: Config, seed: Seed) -> Clients {
-        let (store, memory) = (Store::new(config.persistence), Memory::new(config.memory_limit));
+        let (store, memory) = (Store::new(config.persistence, config.autosave), Memory::new(config.memory_limit));
         Clients {
             publisher_seed: Seed::new(0),
             config,
@@ -76,6 +80,7 @@ impl Clients {
             stats: Stats::default(),
             memory,
             store,
+            has_acl: false,
             dirty: Vec::new(),
             closing: Vec::new(),
             turn_bytes: 0,
@@ -85,8 +90,8 @@ impl Clients {
         }
     }
 
-    pub fn open(&mut self, peer: Peer, allow_anonymous: bool, now: Millis) -> LinkId {
-        let id = self.links.insert(Link::new(peer, allow_anonymous, now)) as LinkId;
+    pub fn open(&mut self, peer: Peer, rules: &Rc<Rules>, now: Millis) -> LinkId {
+        let id = self.links.insert(Link::new(peer, rules, now)) as LinkId;
         self.links_peak.note(self.links.len());
         self.stats.connections_accepted += 1;
         let deadline = now + Millis::from_secs(self.config.connect_timeout_s.into());
@@ -154,17 +159,19 @@ impl Clients {
             link.is_unanswerable = true;
             return;
         }
+        link.unwritten_packets += 1;
         self.stats.packets_sent += 1;
         self.mark_dirty(id);
     }
 
-    /// A client that sends without reading what it is answered is not listened to until it reads.
-    pub fn pause_if_output_is_full(&mut self, id: LinkId) {
+    /// A client that sends without reading what it is answered is not listened to until it reads. Gives its link.
+    pub fn pause_if_output_is_full(&mut self, id: LinkId) -> &Link {
         let link = &mut self.links[id as usize];
         if link.answers_len() > Link::OUTPUT_MAX && !link.is_paused() && link.state != State::Closing {
             link.paused = Paused::ForOwnOutput;
             self.stats.pauses += 1;
         }
+        link
     }
 
     pub fn find_session(&self, client_id: &str) -> Option<u32> {
@@ -191,7 +198,7 @@ impl Clients {
         let link = &self.links[id as usize];
         match self.sessions.get(link.session as usize) {
             Some(session) => format!("{} [{}]", session.client_id, link.peer),
-            None => format!("{0} [{0}]", link.peer),
+            None => format!("{} [{}]", link.peer.ip(), link.peer),
         }
     }
 

@@ -2,11 +2,13 @@
 //! that explains; closing, taking leave of the session, and what becomes of that.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::link::{LinkId, Paused, Peer, State};
 use super::session::after;
 use super::{Broker, NONE};
 use crate::codec::{self, DecodeError, Direction, Disconnect, Packet, PropertiesBuf, Property, QoS, ReasonCode, Split};
+use crate::logger::notice;
 use crate::time::Millis;
 use crate::wheel::TimerId;
 
@@ -37,6 +39,11 @@ fn reason(code: ReasonCode, ending: &'static str, detail: impl Into<Cow<'static,
 }
 
 const PROTOCOL_ERROR: &str = "protocol error";
+/// What the system says follows.
+const BAD_SOCKET: &str = "bad socket read/write";
+/// This has a line of its own.
+const TLS_ON_PLAIN_PORT: &str = "appears to be using TLS to connect to a non-TLS listener";
+const FIRST_BYTE_OF_TLS: u8 = 0x16;
 
 impl CloseReason {
     pub fn client_disconnected() -> CloseReason {
@@ -46,7 +53,7 @@ impl CloseReason {
     pub fn hung_up(hang_up: HangUp) -> CloseReason {
         match hang_up {
             HangUp::Closed => CloseReason { code: None, ending: "connection closed by client", detail: "".into() },
-            HangUp::Failed(error) => CloseReason { code: None, ending: "bad socket read/write", detail: error.into() },
+            HangUp::Failed(error) => CloseReason { code: None, ending: BAD_SOCKET, detail: error.into() },
             HangUp::Breach(what) => CloseReason { code: None, ending: PROTOCOL_ERROR, detail: what.into() },
         }
     }
@@ -63,11 +70,13 @@ impl CloseReason {
 
     /// Not told to the peer, which has not said what it speaks.
     pub fn first_packet_not_connect(first_byte: u8) -> CloseReason {
-        let detail = match first_byte {
-            0x16 => "appears to be using TLS to connect to a non-TLS listener".to_string(),
-            _ => format!("First packet not CONNECT ({first_byte:02x})"),
-        };
-        CloseReason { code: None, ending: PROTOCOL_ERROR, detail: detail.into() }
+        match first_byte {
+            FIRST_BYTE_OF_TLS => CloseReason { code: None, ending: TLS_ON_PLAIN_PORT, detail: "".into() },
+            _ => {
+                let detail = format!("First packet not CONNECT ({first_byte:02x})");
+                CloseReason { code: None, ending: PROTOCOL_ERROR, detail: detail.into() }
+            }
+        }
     }
 
     pub fn second_connect() -> CloseReason {
@@ -86,6 +95,11 @@ impl CloseReason {
     pub fn connect_timeout() -> CloseReason {
         let detail = "no complete CONNECT came within connect_timeout";
         CloseReason { code: None, ending: "exceeded timeout", detail: detail.into() }
+    }
+
+    pub fn login_timeout() -> CloseReason {
+        let detail = "others were logging in for all of connect_timeout; try again later";
+        reason(ReasonCode::QuotaExceeded, "exceeded timeout", detail)
     }
 
     pub fn keep_alive() -> CloseReason {
@@ -159,15 +173,22 @@ impl CloseReason {
         reason(ReasonCode::ProtocolError, PROTOCOL_ERROR, detail)
     }
 
+    /// What the client was let in for no longer holds; `refusal` is what its CONNECT would get now.
+    pub fn no_longer_authorised(refusal: CloseReason) -> CloseReason {
+        reason(ReasonCode::NotAuthorized, NOT_AUTHORISED, refusal.detail)
+    }
+
     pub fn refused(code: ReasonCode, ending: &'static str, detail: impl Into<Cow<'static, str>>) -> CloseReason {
         reason(code, ending, detail)
     }
 }
 
+/// Ends a log line for a client that is not let in, as Mosquitto does.
+pub(super) const NOT_AUTHORISED: &str = "not authorised";
 const DISALLOWED: &str = "used disallowed feature (QoS too high, retain not supported, or bad AUTH method)";
 
 /// What is shown of a peer's text.
-fn excerpt(text: &str) -> String {
+pub(super) fn excerpt(text: &str) -> String {
     let mut shown: String = text.chars().take(60).filter(|letter| !letter.is_control()).collect();
     if shown.len() < text.len() {
         shown.push('…');
@@ -180,9 +201,11 @@ const FIRST_BYTE_OF_DISCONNECT: u8 = 0xE0;
 impl Broker {
     /// The other side is gone. What it sent before is handled first, if it waits for a subscriber.
     pub fn hang_up(&mut self, id: LinkId, hang_up: HangUp, now: Millis) {
+        self.note_time(now);
         let link = self.clients.link_mut(id);
         // Waiting for a subscriber has an end; waiting for a client that is gone to read its answers has none.
-        let has_turn = link.is_resumed || matches!(link.paused, Paused::ForSubscriber(_) | Paused::ForStore);
+        let has_turn =
+            link.is_resumed || matches!(link.paused, Paused::ForSubscriber(_) | Paused::ForStore | Paused::ForLogin);
         if hang_up == HangUp::Closed && has_turn && !link.input.is_empty() {
             link.is_hung_up = true;
             link.is_stalled = true;
@@ -243,6 +266,9 @@ impl Broker {
             self.send_disconnect(id, code, &reason.detail);
         }
         self.release_waiters(id);
+        if self.clients.links[id as usize].paused == Paused::ForLogin {
+            self.login.forget(id);
+        }
         self.clients.stop_waiting(id);
         let link = &mut self.clients.links[id as usize];
         link.state = State::Closing;
@@ -340,7 +366,7 @@ impl Broker {
     pub(super) fn session_due(&mut self, id: u32, now: Millis) {
         let session = self.clients.session_mut(id);
         if session.expires_at <= now {
-            log::info!("Expiring client {} due to timeout.", session.client_id);
+            notice!(client = *session.client_id; "Expiring client {} due to timeout.", session.client_id);
             self.clients.stats.sessions_expired += 1;
             self.end_session(id, now);
             return;
@@ -370,18 +396,38 @@ impl Broker {
 
     fn log_close(&self, id: LinkId, reason: &CloseReason) {
         let link = &self.clients.links[id as usize];
-        if link.state == State::AwaitingConnect && reason.code.is_none() && !reason.detail.is_empty() {
-            log::info!("Protocol error from {}: {}.", link.peer, reason.detail);
-            return;
+        let (peer, address, ending, detail) = (link.peer, link.peer.number(), reason.ending, &*reason.detail);
+        let is_not_mqtt = link.state == State::AwaitingConnect && reason.code.is_none();
+        match ending {
+            PROTOCOL_ERROR if is_not_mqtt => log::info!(address = address; "Protocol error from {peer}: {detail}."),
+            TLS_ON_PLAIN_PORT => notice!(address = address; "Client from {peer} {TLS_ON_PLAIN_PORT}."),
+            _ if !self.clients.config.connection_messages => {}
+            _ => {
+                let (name, end) = (self.clients.name(id), End { ending, detail });
+                match self.clients.sessions.get(link.session as usize) {
+                    Some(session) => notice!(
+                        client = *session.client_id, address = address, what = ending; "Client {name} disconnected{end}"
+                    ),
+                    None => notice!(address = address, what = ending; "Client {name} disconnected{end}"),
+                }
+            }
         }
-        if !self.clients.config.connection_messages {
-            return;
-        }
-        let name = self.clients.name(id);
-        match (reason.ending, &*reason.detail) {
-            ("", _) => log::info!("Client {name} disconnected."),
-            (ending, "") => log::info!("Client {name} disconnected: {ending}."),
-            (ending, detail) => log::info!("Client {name} disconnected: {ending}. {}.", capitalised(detail)),
+    }
+}
+
+/// What stands behind `disconnected`: Mosquitto's words, and the explanation.
+struct End<'a> {
+    ending: &'static str,
+    detail: &'a str,
+}
+
+impl fmt::Display for End<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match (self.ending, self.detail) {
+            ("", _) => f.write_str("."),
+            (ending, "") => write!(f, ": {ending}."),
+            (BAD_SOCKET, error) => write!(f, ": {BAD_SOCKET}: {error}."),
+            (ending, detail) => write!(f, ": {ending}. {}.", capitalised(detail)),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! CONNECT: checked, refused with the code the version has for it, or tied to its session: a new one, the stored one, or the
 //! one another link has, which gives way.
 
-use super::close::CloseReason;
+use super::close::{CloseReason, NOT_AUTHORISED};
 use super::link::{LinkId, Paused, State};
+use super::login;
 use super::memory::Level;
+use super::mount;
 use super::publish::PAYLOAD_NOT_TEXT;
 use super::store::Wait;
 use super::will::Will;
@@ -11,6 +13,8 @@ use super::{Broker, NONE};
 use crate::codec::{
     self, ConnAck, Connect, Direction, PACKET_SIZE_MAX, Packet, PropertiesBuf, Property, QoS, ReasonCode, Version,
 };
+use crate::config::Rules;
+use crate::logger::notice;
 use crate::time::Millis;
 use crate::topic;
 use crate::wheel::TimerId;
@@ -29,8 +33,6 @@ struct Wishes {
 /// enough to find one among them at once.
 const SEND_WINDOW_MAX: u16 = 1000;
 
-/// Ends a log line for a client that is not let in, as Mosquitto does.
-const NOT_AUTHORISED: &str = "not authorised";
 const ID_NOT_VALID: &str = "client identifier not valid";
 
 impl Broker {
@@ -39,9 +41,14 @@ impl Broker {
         let version = codec::connect_version(body);
         self.clients.stats.connects_received += 1;
         self.clients.link_mut(id).version = version.unwrap_or(Version::V311);
+        self.handle_connect(id, body, now);
+    }
+
+    /// The same, for the first time or once its login was looked at.
+    pub(super) fn handle_connect(&mut self, id: LinkId, body: &[u8], now: Millis) {
         match codec::decode(super::FIRST_BYTE_OF_CONNECT, body, Version::V311, Direction::ToServer) {
             Ok(Packet::Connect(connect)) => {
-                if let Err(reason) = self.accept(id, &connect, now) {
+                if let Err(reason) = self.accept(id, &connect, body, now) {
                     self.refuse(id, reason, now);
                 }
             }
@@ -49,7 +56,7 @@ impl Broker {
             Err(error) => {
                 let reason = CloseReason::decode(error);
                 // 3.x must not answer a malformed CONNECT, 5.0 may. [MQTT-3.1.4-1]
-                match version {
+                match codec::connect_version(body) {
                     Some(version) if !version.answers_malformed_connect() => self.close(id, reason, now),
                     _ => self.refuse(id, reason, now),
                 }
@@ -58,7 +65,7 @@ impl Broker {
     }
 
     /// CONNACK with the reason, if the version has a code for it, and the end. [MQTT-3.2.2-5] (3.1.1) [MQTT-3.2.2-7] (5.0)
-    fn refuse(&mut self, id: LinkId, reason: CloseReason, now: Millis) {
+    pub(super) fn refuse(&mut self, id: LinkId, reason: CloseReason, now: Millis) {
         let code = reason.code.unwrap_or(ReasonCode::UnspecifiedError);
         let link = &self.clients.links[id as usize];
         if link.version.connack_code(code).is_some() {
@@ -73,14 +80,20 @@ impl Broker {
         self.close(id, reason, now);
     }
 
-    fn accept(&mut self, id: LinkId, connect: &Connect, now: Millis) -> Result<(), CloseReason> {
+    fn accept(&mut self, id: LinkId, connect: &Connect, body: &[u8], now: Millis) -> Result<(), CloseReason> {
         let wishes = wishes(connect);
         self.clients.link_mut(id).packet_size_max = wishes.packet_size_max;
-        self.check_login(id, connect, &wishes)?;
+        let rules = self.clients.links[id as usize].rules.clone();
+        check_version(&rules, connect.version)?;
+        let client_id = wanted_client_id(&rules, connect)?;
+        self.check_room(client_id, &wishes)?;
         let keep_alive_s = self.check_keep_alive(connect)?;
-        self.check_will(connect)?;
-        let assigned = self.assigned_client_id(connect)?;
-        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        self.check_will(&rules, connect)?;
+        if !self.is_let_in(id, &rules, connect, body, now)? {
+            return Ok(());
+        }
+        let assigned = self.assigned_client_id(&rules, connect)?;
+        let client_id = assigned.as_deref().unwrap_or(client_id);
         self.check_client_id(client_id)?;
 
         // [MQTT-3.1.4-2] (3.1.1) [MQTT-3.1.4-3] (5.0)
@@ -104,6 +117,7 @@ impl Broker {
             None => self.clients.add_session(client_id),
         };
         self.attach(id, session, connect, &wishes, keep_alive_s, now);
+        self.remove_unreadable(session, now);
         self.log_connect(id, connect);
         self.send_connack(id, stored.is_some(), connect, assigned.as_deref(), keep_alive_s, position);
         if self.clients.links[id as usize].is_unanswerable {
@@ -115,7 +129,7 @@ impl Broker {
         Ok(())
     }
 
-    fn check_login(&self, id: LinkId, connect: &Connect, wishes: &Wishes) -> Result<(), CloseReason> {
+    fn check_room(&self, client_id: &str, wishes: &Wishes) -> Result<(), CloseReason> {
         if wishes.authentication_method {
             let detail = "this broker knows no authentication methods; connect with user name and password";
             return Err(CloseReason::refused(ReasonCode::BadAuthenticationMethod, "bad authentication method", detail));
@@ -123,18 +137,14 @@ impl Broker {
         let config = &self.clients.config;
         if config.global_max_clients != 0
             && self.clients.sessions.len() >= config.global_max_clients as usize
-            && self.clients.find_session(connect.client_id).is_none()
+            && self.clients.find_session(client_id).is_none()
         {
             let detail = "as many sessions exist as global_max_clients allows";
             return Err(CloseReason::refused(ReasonCode::ServerBusy, "server busy", detail));
         }
-        if self.clients.memory.level() == Level::Full && self.clients.find_session(connect.client_id).is_none() {
+        if self.clients.memory.level() == Level::Full && self.clients.find_session(client_id).is_none() {
             let detail = "the broker has no memory for more sessions (memory_limit)";
             return Err(CloseReason::refused(ReasonCode::QuotaExceeded, "quota exceeded", detail));
-        }
-        if !self.clients.links[id as usize].allow_anonymous {
-            let detail = "this listener lets nobody in: allow_anonymous is not set, and there are no users";
-            return Err(CloseReason::refused(ReasonCode::NotAuthorized, NOT_AUTHORISED, detail));
         }
         Ok(())
     }
@@ -152,12 +162,14 @@ impl Broker {
         Err(CloseReason::refused(ReasonCode::ClientIdentifierNotValid, "keepalive too long", detail))
     }
 
-    fn check_will(&self, connect: &Connect) -> Result<(), CloseReason> {
+    fn check_will(&self, rules: &Rules, connect: &Connect) -> Result<(), CloseReason> {
         let Some(will) = &connect.will else { return Ok(()) };
         let config = &self.clients.config;
         let (code, detail) = if !topic::is_valid_name(will.topic) {
             (ReasonCode::TopicNameInvalid, "the will topic is empty or has '+' or '#' in it")
-        } else if will.qos > config.max_qos {
+        } else if rules.mount_point.len() + will.topic.len() > mount::TOPIC_MAX {
+            (ReasonCode::TopicNameInvalid, "the will topic is longer than 65535 bytes with mount_point in front of it")
+        } else if will.qos > rules.max_qos {
             // [MQTT-3.2.2-12] (5.0)
             (ReasonCode::QoSNotSupported, "the will has a higher QoS than max_qos")
         } else if will.retain && !config.retain_available {
@@ -174,19 +186,22 @@ impl Broker {
     }
 
     /// A made-up id for a client without one. [MQTT-3.1.3-6] [MQTT-3.1.3-8] (3.1.1) [MQTT-3.2.2-16] (5.0)
-    fn assigned_client_id(&mut self, connect: &Connect) -> Result<Option<String>, CloseReason> {
+    fn assigned_client_id(&mut self, rules: &Rules, connect: &Connect) -> Result<Option<String>, CloseReason> {
         if !connect.client_id.is_empty() {
             return Ok(None);
         }
-        if !self.clients.config.allow_zero_length_clientid || !connect.version.may_omit_client_id(connect.clean_start) {
+        if !rules.allow_zero_length_clientid || !connect.version.may_omit_client_id(connect.clean_start) {
             let detail = "the client id is empty, which this broker or the clean session flag does not allow";
             return Err(CloseReason::refused(ReasonCode::ClientIdentifierNotValid, ID_NOT_VALID, detail));
+        }
+        if rules.use_username_as_clientid {
+            return Ok(connect.username.map(str::to_string));
         }
         loop {
             let (high, low) = (self.next_random(), self.next_random());
             let client_id = format!(
                 "{}{:08X}-{:04X}-{:04X}-{:04X}-{:012X}",
-                self.clients.config.auto_id_prefix,
+                rules.auto_id_prefix,
                 high >> 32,
                 high >> 16 & 0xFFFF,
                 high & 0xFFFF,
@@ -199,7 +214,7 @@ impl Broker {
         }
     }
 
-    fn check_client_id(&self, client_id: &str) -> Result<(), CloseReason> {
+    pub(super) fn check_client_id(&self, client_id: &str) -> Result<(), CloseReason> {
         match &self.clients.config.clientid_prefixes {
             Some(prefix) if !client_id.starts_with(prefix.as_str()) => {
                 let detail = format!("the client id does not begin with '{prefix}' (clientid_prefixes)");
@@ -222,25 +237,31 @@ impl Broker {
         let expiry_s = self.bounded_expiry(connect.session_expiry_s);
         let config = &self.clients.config;
         let own_window = config.max_inflight_messages;
-        let topic_alias_max = wishes.topic_alias_maximum.min(config.max_topic_alias_broker);
         let link = self.clients.link_mut(id);
+        link.max_qos = link.rules.max_qos;
+        link.has_mount = !link.rules.mount_point.is_empty();
+        let will = connect.will.as_ref().map(|will| Box::new(Will::new(will, &link.rules.mount_point)));
         link.state = State::Connected;
         link.session = session_id;
         link.is_bridge = connect.bridge;
         link.wants_problem_information = wishes.problem_information;
-        link.window = match (wishes.receive_maximum, own_window) {
-            (0, 0) => u16::MAX,
-            (0, own) => own,
-            (asked, _) => asked.min(SEND_WINDOW_MAX),
+        link.has_own_window = wishes.receive_maximum != 0;
+        link.window = match wishes.receive_maximum {
+            0 => window(own_window),
+            asked => asked.min(SEND_WINDOW_MAX),
         };
+        link.receive_maximum = own_window;
         link.may_change_expiry = connect.session_expiry_s != 0;
         link.keep_alive_ms = u32::from(keep_alive_s) * 1500;
-        link.topic_alias_max = topic_alias_max;
+        link.topic_alias_max = wishes.topic_alias_maximum.min(link.rules.max_topic_alias_broker);
         self.clients.session_comes_back(session_id, now);
+        let rules = self.clients.links[id as usize].rules.clone();
+        self.clients.set_session_rules(session_id, &rules);
         let session = self.clients.session_mut(session_id);
+        session.username = login::username(connect).map(|name| Box::new(name.into()));
         session.link = id;
         session.expiry_s = expiry_s;
-        session.will = connect.will.as_ref().map(|will| Box::new(Will::new(will)));
+        session.will = will;
         session.expires_at = Millis::NEVER;
         let timer = std::mem::replace(&mut session.timer, TimerId::NONE);
         self.clients.connected_count += 1;
@@ -268,7 +289,7 @@ impl Broker {
         keep_alive_s: u16,
         position: u64,
     ) {
-        let config = &self.clients.config;
+        let (config, rules) = (&self.clients.config, &self.clients.links[id as usize].rules);
         let mut properties = PropertiesBuf::default();
         if connect.version.has_properties() {
             let expiry_s = self.bounded_expiry(connect.session_expiry_s);
@@ -278,8 +299,8 @@ impl Broker {
             if !matches!(config.max_inflight_messages, 0 | u16::MAX) {
                 properties.push(Property::ReceiveMaximum(config.max_inflight_messages));
             }
-            if config.max_qos < QoS::ExactlyOnce {
-                properties.push(Property::MaximumQoS(config.max_qos as u8));
+            if rules.max_qos < QoS::ExactlyOnce {
+                properties.push(Property::MaximumQoS(rules.max_qos as u8));
             }
             if !config.retain_available {
                 properties.push(Property::RetainAvailable(0));
@@ -291,8 +312,8 @@ impl Broker {
             if let Some(assigned) = assigned {
                 properties.push(Property::AssignedClientIdentifier(assigned));
             }
-            if config.max_topic_alias > 0 {
-                properties.push(Property::TopicAliasMaximum(config.max_topic_alias));
+            if rules.max_topic_alias > 0 {
+                properties.push(Property::TopicAliasMaximum(rules.max_topic_alias));
             }
             if keep_alive_s != connect.keep_alive_s {
                 properties.push(Property::ServerKeepAlive(keep_alive_s));
@@ -314,11 +335,13 @@ impl Broker {
         }
         let user =
             connect.username.filter(|user| !user.is_empty()).map_or(String::new(), |user| format!(", u'{user}'"));
-        log::info!(
+        let (link, client_id) = (&self.clients.links[id as usize], self.clients.client_id(id));
+        notice!(
+            client = client_id, address = link.peer.number();
             "New {} connected from {} as {} (p{}, c{}, k{}{user}).",
             if connect.bridge { "bridge" } else { "client" },
-            self.clients.links[id as usize].peer,
-            self.clients.client_id(id),
+            link.peer,
+            client_id,
             connect.version.level(),
             connect.clean_start as u8,
             connect.keep_alive_s,
@@ -333,6 +356,31 @@ impl Broker {
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ mixed >> 31
     }
+}
+
+/// Whether the listener serves this version.
+pub(super) fn check_version(rules: &Rules, version: Version) -> Result<(), CloseReason> {
+    if rules.accepts(version) {
+        return Ok(());
+    }
+    let detail = format!("this listener does not serve MQTT {} (accept_protocol_versions)", version.name());
+    Err(CloseReason::refused(ReasonCode::UnsupportedProtocolVersion, "protocol error", detail))
+}
+
+/// The client id that holds unless it is empty.
+fn wanted_client_id<'a>(rules: &Rules, connect: &Connect<'a>) -> Result<&'a str, CloseReason> {
+    if !rules.use_username_as_clientid {
+        return Ok(connect.client_id);
+    }
+    connect.username.filter(|username| !username.is_empty()).ok_or_else(|| {
+        let detail = "there is no user name, which this listener wants for a client id (use_username_as_clientid)";
+        CloseReason::refused(ReasonCode::NotAuthorized, NOT_AUTHORISED, detail)
+    })
+}
+
+/// The send window of a client that did not ask for one; 0 = no limit.
+pub(super) fn window(max_inflight_messages: u16) -> u16 {
+    if max_inflight_messages == 0 { u16::MAX } else { max_inflight_messages }
 }
 
 /// Whether the will is said to be text.
@@ -383,7 +431,7 @@ mod tests {
             password: None,
             properties: codec::Properties::EMPTY,
         };
-        let id = broker.assigned_client_id(&connect).unwrap();
+        let id = broker.assigned_client_id(&Rules::default(), &connect).unwrap();
         assert_eq!(id.as_deref(), Some("auto-599ED017-FB08-FC85-2C73-F08458540FA5"));
         assert_eq!(
             (broker.next_random(), broker.next_random()),

@@ -12,10 +12,12 @@ use super::index::Subscriber;
 use super::link::{Link, LinkId};
 use super::memory::Level;
 use super::message::{Content, Message, MessageParts};
-use super::session::{Delivery, Inflight, Queued, Via};
+use super::mount::cut_off;
+use super::session::{Delivery, Inflight, Queued, Via, WindowLimits};
 use super::{Broker, NONE};
 use crate::codec::{Ack, Packet, Properties, PropertiesBuf, Property, PublishHeader, QoS, ReasonCode};
 use crate::config::QueuePolicy;
+use crate::logger::notice;
 use crate::time::Millis;
 
 /// From this payload size on, output refers to the message instead of copying it: below, the copy is cheaper than
@@ -53,6 +55,14 @@ impl<'a> Route<'a> {
 
     pub fn qos(&self) -> QoS {
         self.parts.qos
+    }
+
+    pub fn topic(&self) -> &'a str {
+        self.parts.topic
+    }
+
+    pub fn payload_len(&self) -> usize {
+        self.parts.payload.len()
     }
 
     fn message(&mut self, scratch: &mut Vec<u8>) -> Message {
@@ -125,15 +135,19 @@ impl Clients {
             return;
         }
         route.is_wanted = true;
+        if !self.may_read(subscriber.session, route.parts.topic.as_bytes()) {
+            return;
+        }
         let qos = self.config.effective_qos(route.parts.qos, subscriber.qos);
         // [MQTT-3.3.1-9] (3.1.1) [MQTT-3.3.1-12] [MQTT-3.3.1-13] (5.0)
         let retain = subscriber.retain_as_published && route.parts.retain;
         let session = subscriber.session;
-        if !self.can_send(session, qos) && !self.can_prepare(session, qos) {
+        let link = self.sessions[session as usize].link;
+        let payload_len = route.payload_len();
+        if !self.can_send(session, qos, payload_len) && !self.can_prepare(session, qos, payload_len) {
             self.enqueue(route, session, via, qos, retain, now);
             return;
         }
-        let link = self.sessions[session as usize].link;
         if qos == QoS::AtMostOnce && route.parts.payload.len() < SHARE_MIN {
             let content = route.parts.content();
             let subscription_id = subscriber.subscription_id;
@@ -179,16 +193,9 @@ impl Clients {
         }
     }
 
-    /// Bytes of unacknowledged messages at which no more are sent: as much as may be queued.
-    pub(super) fn window_bytes_max(&self) -> u64 {
-        match self.config.max_queued_bytes {
-            0 => u64::MAX,
-            max => max.into(),
-        }
-    }
-
-    /// Whether a message may go into the client's output right now without overtaking others.
-    pub(super) fn can_send(&self, session: u32, qos: QoS) -> bool {
+    /// Whether a message with a payload of this length may go into the client's output right now without overtaking others.
+    #[inline]
+    pub(super) fn can_send(&self, session: u32, qos: QoS, payload_len: usize) -> bool {
         let session = &self.sessions[session as usize];
         let Some(link) = self.links.get(session.link as usize) else { return false };
         if link.output.len() >= self.memory.output_high {
@@ -200,7 +207,7 @@ impl Clients {
             Some(delivery) => {
                 delivery.queue.is_empty()
                     && delivery.sent == delivery.inflight.len()
-                    && delivery.has_window(link.window, self.window_bytes_max())
+                    && delivery.has_window(link.window, WindowLimits::of(&self.config), || payload_len)
             }
         }
     }
@@ -292,7 +299,8 @@ impl Clients {
         delivery.dropped = delivery.dropped.saturating_add(1);
         delivery.dropped_in_a_row = delivery.dropped_in_a_row.saturating_add(1);
         if delivery.dropped_in_a_row == 1 {
-            log::info!(
+            notice!(
+                client = *session.client_id;
                 "Outgoing messages are being dropped for client {}. Its queue is full; the first was for topic '{topic}'.",
                 session.client_id
             );
@@ -301,7 +309,7 @@ impl Clients {
 
     /// Sends again what the link has not seen, then the queue, as far as output and window have room.
     pub(super) fn pump_queue(&mut self, session_id: u32, now: Millis) {
-        let bytes_max = self.window_bytes_max();
+        let limits = WindowLimits::of(&self.config);
         loop {
             let session = &mut self.sessions[session_id as usize];
             let Some(delivery) = session.delivery.as_deref_mut() else { return };
@@ -335,7 +343,8 @@ impl Clients {
                 self.stats.messages_expired += 1;
                 continue;
             }
-            if first.qos > QoS::AtMostOnce && !delivery.has_window(link.window, bytes_max) {
+            let payload_len = || first.message.payload().len();
+            if first.qos > QoS::AtMostOnce && !delivery.has_window(link.window, limits, payload_len) {
                 return;
             }
             let Some(queued) = delivery.pop() else { return };
@@ -453,9 +462,17 @@ impl Clients {
             payload_len: content.payload.len(),
         };
         let mut is_plain = true;
+        if link.has_mount {
+            match cut_off(link, content.topic) {
+                Some(topic) => header.topic = topic,
+                None => return false,
+            }
+            // The topic is another one than that of the layouts.
+            is_plain = false;
+        }
         if link.version.has_properties() {
             outgoing.hop_into(hop_properties, now);
-            is_plain = hop_properties.as_properties().is_empty();
+            is_plain &= hop_properties.as_properties().is_empty();
             let hop = hop_properties.as_properties().as_bytes();
             let len = PublishHeader { hop_properties: hop, ..header }.packet_len(link.version);
             if len > link.packet_size_max as usize {
@@ -467,6 +484,7 @@ impl Clients {
                 0 => Alias::Plain,
                 _ if len + ALIAS_LEN > link.packet_size_max as usize => Alias::Plain,
                 maximum => {
+                    // Aliases go by the whole topic, also below a mount point.
                     let hash = layouts.topic_hash(content.topic, outgoing.is_routed, seed);
                     link.aliases_mut().outgoing(content.topic, hash, maximum)
                 }
@@ -490,6 +508,7 @@ impl Clients {
         stats.publishes_sent += 1;
         stats.publish_bytes_sent += content.payload.len() as u64;
         stats.packets_sent += 1;
+        link.unwritten_packets += 1;
         let before = link.output.own_len();
         let output = &mut link.output;
         match outgoing.message {
@@ -505,7 +524,9 @@ impl Clients {
             }
         }
         *turn_bytes += link.output.own_len() - before;
-        self.mark_dirty(id);
+        if !link.is_dirty {
+            self.mark_dirty(id);
+        }
         true
     }
 }

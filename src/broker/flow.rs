@@ -42,11 +42,11 @@ impl Broker {
     /// There may be room: more is sent, and others may go on.
     pub(super) fn send_more(&mut self, id: LinkId, now: Millis) {
         let link = &mut self.clients.links[id as usize];
+        let session = link.session;
         if link.paused == Paused::ForOwnOutput && link.answers_len() <= Link::OUTPUT_MAX / 2 {
             link.paused = Paused::No;
             self.let_go_on(id);
         }
-        let session = self.clients.links[id as usize].session;
         if session == NONE {
             return;
         }
@@ -97,6 +97,7 @@ impl Broker {
         self.clients.links[id as usize].is_stalled = true;
         self.clients.stats.stalls += 1;
         log::info!(
+            client = self.clients.client_id(id);
             "Client {} has taken next to nothing for {} ms; publishers no longer wait for it.",
             self.clients.name(id),
             timeout.0
@@ -121,6 +122,19 @@ impl Clients {
             awaited.last_progress = now;
             awaited.taken = 0;
             self.arm_stall(slow, now + Millis(self.config.stall_timeout_ms.into()));
+        }
+    }
+
+    /// There is another stall timeout: it holds for waits that are under way, too.
+    pub(super) fn stall_timeout_changed(&mut self) {
+        let timeout = Millis(self.config.stall_timeout_ms.into());
+        let waits = self.links.iter().filter_map(|(id, link)| {
+            let awaited = link.awaited.as_deref().filter(|awaited| awaited.stall_timer != TimerId::NONE)?;
+            Some((id as LinkId, awaited.stall_timer, awaited.last_progress + timeout))
+        });
+        for (id, timer, deadline) in waits.collect::<Vec<_>>() {
+            self.wheel.cancel(timer);
+            self.arm_stall(id, deadline);
         }
     }
 

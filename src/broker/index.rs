@@ -223,6 +223,25 @@ impl Index {
         self.sys_filter_count > 0
     }
 
+    /// All filters somebody subscribes to, in no order.
+    pub fn filters(&self) -> impl Iterator<Item = (FilterId, &[u8])> {
+        self.filters.iter().map(|(id, filter)| (id as FilterId, filter.text.as_bytes()))
+    }
+
+    pub fn filter_count(&self) -> usize {
+        self.filters.len()
+    }
+
+    /// The shares of a filter: their names and members.
+    pub fn shares(&self, filter: FilterId) -> impl Iterator<Item = (&str, &[Subscriber])> {
+        let mut id = self.filters[filter as usize].first_share;
+        std::iter::from_fn(move || {
+            let share = (id != NONE).then(|| &self.shares[share_place(id)])?;
+            id = share.next;
+            Some((&*share.name, &share.members[..]))
+        })
+    }
+
     pub fn filter_text(&self, filter: FilterId) -> &[u8] {
         self.filters[filter as usize].text.as_bytes()
     }

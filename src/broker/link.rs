@@ -3,12 +3,14 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 
 use super::NONE;
 use super::alias::Aliases;
 use super::store::Held;
-use crate::buffer::{InBuf, OutBuf};
-use crate::codec::{PACKET_SIZE_MAX, Version};
+use crate::buffer::{InBuf, OutBuf, Pool};
+use crate::codec::{PACKET_SIZE_MAX, QoS, Version};
+use crate::config::Rules;
 use crate::time::Millis;
 use crate::wheel::TimerId;
 
@@ -20,6 +22,11 @@ pub type LinkId = u32;
 pub enum Peer {
     V4(Ipv4Addr, u16),
     V6(Ipv6Addr, u16),
+    /// A process of this machine, through a Unix socket.
+    Unix {
+        pid: u32,
+        uid: u32,
+    },
     Unknown,
 }
 
@@ -33,12 +40,45 @@ impl From<SocketAddr> for Peer {
     }
 }
 
-/// Mosquitto's form: `192.0.2.7:50123`, `2001:db8::1:50123`.
+impl Peer {
+    /// The address without the port, as it is shown.
+    pub fn ip(self) -> impl fmt::Display {
+        Ip(self)
+    }
+
+    /// The same as a number, for log lines that are about it.
+    pub fn number(self) -> u128 {
+        match self {
+            Peer::V4(ip, _) => ip.to_ipv6_mapped().to_bits(),
+            Peer::V6(ip, _) => ip.to_bits(),
+            // No address has so few bits, but ::.
+            Peer::Unix { uid, .. } => u128::from(uid) + 1,
+            Peer::Unknown => 0,
+        }
+    }
+}
+
+struct Ip(Peer);
+
+impl fmt::Display for Ip {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0 {
+            Peer::V4(ip, _) => ip.fmt(f),
+            Peer::V6(ip, _) => ip.fmt(f),
+            // Processes come and go; their user is what they have in common.
+            Peer::Unix { uid, .. } => write!(f, "uid {uid}"),
+            Peer::Unknown => Peer::Unknown.fmt(f),
+        }
+    }
+}
+
+/// Mosquitto's form: `192.0.2.7:50123`, `2001:db8::1:50123`. Without an address `pid 4711 uid 1000`.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Peer::V4(ip, port) => write!(f, "{ip}:{port}"),
             Peer::V6(ip, port) => write!(f, "{ip}:{port}"),
+            Peer::Unix { pid, uid } => write!(f, "pid {pid} uid {uid}"),
             Peer::Unknown => f.write_str("unknown"),
         }
     }
@@ -74,6 +114,8 @@ pub enum Paused {
     ForOwnOutput,
     /// Its CONNACK waits until an older session of its client is gone for good; nothing may be sent before.
     ForStore,
+    /// Its password is being looked at.
+    ForLogin,
 }
 
 /// What an answer takes that waits.
@@ -83,7 +125,14 @@ pub struct Link {
     pub state: State,
     pub version: Version,
     pub peer: Peer,
-    pub allow_anonymous: bool,
+    /// Its listener's, but for what cannot change while it is connected.
+    pub rules: Rc<Rules>,
+    /// What its client publishes and subscribes to stands below a mount point, that of `rules`.
+    pub has_mount: bool,
+    /// Highest QoS the client may publish with: what CONNACK told, or a higher one that holds since.
+    pub max_qos: QoS,
+    /// The client said how large `window` is.
+    pub has_own_window: bool,
     pub is_dirty: bool,
     /// Made no progress for the stall timeout while others waited: nobody waits for it until it does.
     pub is_stalled: bool,
@@ -105,6 +154,8 @@ pub struct Link {
     pub session: u32,
     pub input: InBuf,
     pub output: OutBuf,
+    /// Packets in the output, about, once some of it was written: their part of what there was.
+    pub unwritten_packets: u32,
     /// Packets that wait until what they promise is safe.
     pub held: Option<Box<Held>>,
     pub paused: Paused,
@@ -121,6 +172,8 @@ pub struct Link {
     pub packet_size_max: u32,
     /// QoS 1 and 2 messages that may be unacknowledged. [MQTT-3.3.4-9] (5.0)
     pub window: u16,
+    /// The Receive Maximum CONNACK told; 0 = none. [MQTT-3.3.4-7] (5.0)
+    pub receive_maximum: u16,
     /// CONNECT had a Session Expiry Interval other than 0: DISCONNECT may change it.
     pub may_change_expiry: bool,
     /// Aliases that may be used towards the client. [MQTT-3.1.2-26] (5.0)
@@ -139,12 +192,15 @@ impl Link {
     /// Input held of a paused link while looking for acknowledgements in it.
     pub const READ_AHEAD_MAX: usize = 128 << 10;
 
-    pub fn new(peer: Peer, allow_anonymous: bool, now: Millis) -> Link {
+    pub fn new(peer: Peer, rules: &Rc<Rules>, now: Millis) -> Link {
         Link {
             state: State::AwaitingConnect,
             version: Version::V311,
             peer,
-            allow_anonymous,
+            rules: rules.clone(),
+            has_mount: false,
+            max_qos: QoS::ExactlyOnce,
+            has_own_window: false,
             is_dirty: false,
             is_stalled: false,
             is_unheard: false,
@@ -157,6 +213,7 @@ impl Link {
             session: NONE,
             input: InBuf::default(),
             output: OutBuf::default(),
+            unwritten_packets: 0,
             held: None,
             paused: Paused::No,
             next_waiter: NONE,
@@ -166,10 +223,22 @@ impl Link {
             keep_alive_ms: 0,
             packet_size_max: PACKET_SIZE_MAX,
             window: u16::MAX,
+            receive_maximum: 0,
             may_change_expiry: false,
             topic_alias_max: 0,
             aliases: None,
         }
+    }
+
+    /// The socket took `count` bytes of the output.
+    pub fn advance_output(&mut self, count: usize, pool: &mut Pool) {
+        let before = self.output.len();
+        self.output.advance(count, pool);
+        let left = self.output.len();
+        self.unwritten_packets = match left {
+            0 => 0,
+            _ => (u64::from(self.unwritten_packets) * left as u64).div_ceil(before as u64) as u32,
+        };
     }
 
     /// The first of those that wait for this link, or NONE.

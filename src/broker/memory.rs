@@ -38,6 +38,9 @@ pub struct Memory {
     /// Bytes; 0 = no limit.
     limit: u64,
     level: Level,
+    /// Bytes in use when they were last told, and the most that were ever told.
+    used: usize,
+    used_max: usize,
     /// The worst level that was logged since there was plenty.
     logged: Level,
     /// Output of one link at which messages wait in its queue.
@@ -46,12 +49,40 @@ pub struct Memory {
 
 impl Memory {
     pub fn new(limit: u64) -> Memory {
-        Memory { limit, level: Level::Plenty, logged: Level::Plenty, output_high: Link::OUTPUT_HIGH }
+        Memory {
+            limit,
+            level: Level::Plenty,
+            used: 0,
+            used_max: 0,
+            logged: Level::Plenty,
+            output_high: Link::OUTPUT_HIGH,
+        }
+    }
+
+    /// Bytes; 0 = no limit.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    pub fn used_max(&self) -> usize {
+        self.used_max
     }
 
     #[inline]
     pub fn level(&self) -> Level {
         self.level
+    }
+
+    /// The level follows when it is next told what is in use; without a limit there is none.
+    pub fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+        if limit == 0 {
+            *self = Memory::new(0);
+        }
     }
 
     /// The level for so many bytes in use.
@@ -69,7 +100,9 @@ impl Broker {
     /// How many bytes the process has allocated. To be called before more input is handled.
     #[inline]
     pub fn set_memory_used(&mut self, used: usize) {
-        let memory = &self.clients.memory;
+        let memory = &mut self.clients.memory;
+        memory.used = used;
+        memory.used_max = memory.used_max.max(used);
         if memory.limit != 0 {
             let level = memory.level_at(used as u64);
             if level != memory.level {
@@ -91,10 +124,10 @@ impl Broker {
             Level::Full => "new sessions and subscriptions are refused",
         };
         if level > memory.logged {
-            log::warn!("Memory: {} of {} kB are in use (memory_limit); {what}.", used >> 10, memory.limit >> 10);
+            log::warn!(about = "memory"; "Memory: {} of {} kB are in use (memory_limit); {what}.", used >> 10, memory.limit >> 10);
             memory.logged = level;
         } else if level == Level::Plenty {
-            log::info!("Memory: {} of {} kB are in use; {what}.", used >> 10, memory.limit >> 10);
+            log::info!(about = "memory"; "Memory: {} of {} kB are in use; {what}.", used >> 10, memory.limit >> 10);
             memory.logged = level;
         }
         if level >= Level::NoQos0 {

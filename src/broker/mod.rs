@@ -6,7 +6,9 @@
 //! receive -> connect / publish / subscribe / acknowledge / close     one file a packet direction
 //!            publish -> index, retained -> deliver -> link.output    or session queue
 //! wrote   -> flow -> deliver (what waited)                           pausing, stalls, what may go on
+//! take_login, login -> connect                                       passwords, checked elsewhere
 //! tick    -> wheel -> timers                                         keep-alive, expiry, wills, retransmission
+//! reconfigure, set_rules                                             limits and listeners' rules while it runs
 //! ```
 //!
 //! Invariants, swept by `check_invariants`: a session and its link name each other; a link is freed in `reap` alone; every
@@ -26,11 +28,14 @@ mod flow;
 mod hash;
 mod index;
 mod link;
+mod login;
 mod memory;
 mod message;
+mod mount;
 mod owed;
 mod peak;
 mod publish;
+mod reconfigure;
 mod retained;
 mod session;
 mod share;
@@ -41,11 +46,14 @@ mod sys;
 mod table;
 mod text;
 mod timers;
+mod tree;
 mod will;
+
+use std::rc::Rc;
 
 use crate::buffer::OutBuf;
 use crate::codec::{self, Direction, Packet, Split};
-use crate::config::Config;
+use crate::config::{Config, Rules};
 use crate::time::Millis;
 
 use self::clients::Clients;
@@ -53,11 +61,13 @@ use self::close::CloseReason;
 use self::hash::Seed;
 use self::index::{FilterId, Index};
 use self::link::{Link, Paused, State};
+use self::login::Login;
 use self::retained::Retained;
 use self::sys::Sys;
 
 pub use self::close::HangUp;
 pub use self::link::{LinkId, Peer};
+pub use self::login::LoginId;
 pub use self::stats::Stats;
 pub use self::store::{Batch, Part, Replay, StoreStats};
 
@@ -80,6 +90,7 @@ pub struct Broker {
     /// Armed for the first retained message that expires.
     retained_timer: crate::wheel::TimerId,
     sys: Sys,
+    login: Login,
     /// Reused by `route`.
     matches: Vec<FilterId>,
     /// What a look ahead said of the topic that is being published, or NONE.
@@ -89,28 +100,35 @@ pub struct Broker {
     /// Numbers for made-up client ids.
     random: u64,
     started_at: Millis,
+    /// Bytes of log lines that were written.
+    log_bytes: u64,
 }
 
 impl Broker {
     /// `seed` must be unpredictable to clients: it keys the hash tables.
     pub fn new(config: Config, seed: u64) -> Broker {
+        let sys = Sys::new(Millis::from_secs(config.sys_interval_s.into()));
         Broker {
             clients: Clients::new(config, Seed::new(seed)),
             index: Index::new(Seed::new(seed)),
             retained: Retained::default(),
             retained_timer: crate::wheel::TimerId::NONE,
-            sys: Sys::default(),
+            sys,
+            login: Login::new([0; 32]),
             matches: Vec::new(),
             guess: NONE,
             resumed: Vec::new(),
             random: seed ^ 0x9E37_79B9_7F4A_7C15,
             started_at: Millis(0),
+            log_bytes: 0,
         }
     }
 
     /// What time it was when the broker started; 0 unless this is called.
     pub fn set_started(&mut self, at: Millis) {
         self.started_at = at;
+        let interval = self.sys_interval();
+        self.sys.set_started(at, interval);
     }
 
     /// The key under which publishers are known in the store.
@@ -122,13 +140,21 @@ impl Broker {
         self.clients.store.stats = stats;
     }
 
-    /// A connection was accepted from `peer`. `allow_anonymous` is the listener's.
-    pub fn open(&mut self, peer: Peer, allow_anonymous: bool, now: Millis) -> LinkId {
-        self.clients.open(peer, allow_anonymous, now)
+    /// A connection was accepted from `peer`. `rules` are the listener's.
+    pub fn open(&mut self, peer: Peer, rules: &Rc<Rules>, now: Millis) -> LinkId {
+        self.note_time(now);
+        self.clients.open(peer, rules, now)
+    }
+
+    /// A connection was accepted and closed again, because there are too many.
+    pub fn turned_away(&mut self, now: Millis) {
+        self.note_time(now);
+        self.clients.stats.connections_accepted += 1;
     }
 
     /// Bytes that arrived on `id`. Whole packets are handled; the rest is kept until more arrives.
     pub fn receive(&mut self, id: LinkId, bytes: &[u8], now: Millis) {
+        self.note_time(now);
         let link = self.clients.link_mut(id);
         link.last_received = now;
         let (is_fresh, was_paused) = (link.input.is_empty(), link.is_paused());
@@ -167,10 +193,11 @@ impl Broker {
 
     /// The socket took `count` bytes of the output.
     pub fn wrote(&mut self, id: LinkId, count: usize, now: Millis) {
+        self.note_time(now);
         let Clients { links, pool, stats, .. } = &mut self.clients;
         let link = &mut links[id as usize];
         let was_full = link.output.own_len() > Link::OUTPUT_MAX / 2;
-        link.output.advance(count, pool);
+        link.advance_output(count, pool);
         stats.bytes_sent += count as u64;
         if count > 0 && link.state != State::Closing {
             let is_read_again = was_full && link.output.own_len() <= Link::OUTPUT_MAX / 2 && link.reads_ahead();
@@ -195,6 +222,7 @@ impl Broker {
 
     /// Fires what is due.
     pub fn tick(&mut self, now: Millis) {
+        self.note_time(now);
         self.clients.wheel.advance(now);
         while let Some(owner) = self.clients.wheel.pop_due() {
             self.fire(owner, now);
@@ -209,6 +237,7 @@ impl Broker {
     /// Lets links go on that were paused or had more to do than one turn allows. The caller reads the sockets of those
     /// listed in `readable` again, whose readiness it may have passed over.
     pub fn resume(&mut self, readable: &mut Vec<LinkId>, now: Millis) {
+        self.note_time(now);
         let mut resumed = std::mem::take(&mut self.resumed);
         for id in resumed.drain(..) {
             let link = &mut self.clients.links[id as usize];
@@ -296,6 +325,7 @@ impl Broker {
         self.index.shrink();
         self.retained.shrink();
         self.sys.shrink();
+        self.login.shrink();
         self.matches = Vec::new();
         self.resumed.shrink_to_fit();
         true
@@ -305,9 +335,12 @@ impl Broker {
         self.clients.has_shrunk() || self.index.has_shrunk() || self.retained.has_shrunk()
     }
 
-    /// Something is left to do in this turn: output to write, links to resume or to close.
+    /// Something is left to do in this turn: output to write, links to resume or to close, a login to look at.
     pub fn has_work(&self) -> bool {
-        !self.clients.dirty.is_empty() || !self.resumed.is_empty() || !self.clients.closing.is_empty()
+        !self.clients.dirty.is_empty()
+            || !self.resumed.is_empty()
+            || !self.clients.closing.is_empty()
+            || self.login.has_work()
     }
 
     pub fn stats(&self) -> &Stats {
@@ -373,10 +406,10 @@ impl Broker {
                 Ok(used) => at += used,
                 Err(reason) => self.close(id, reason, now),
             }
-            self.clients.pause_if_output_is_full(id);
-            let link = &self.clients.links[id as usize];
+            let link = self.clients.pause_if_output_is_full(id);
             if link.is_unanswerable && link.state != State::Closing {
-                self.close(id, CloseReason::unanswerable(link.packet_size_max), now);
+                let reason = CloseReason::unanswerable(link.packet_size_max);
+                self.close(id, reason, now);
             }
             if self.clients.turn_bytes > TURN_BYTES_MAX {
                 self.let_go_on(id);
@@ -424,14 +457,17 @@ impl Broker {
             self.connect(id, body, now);
             return Ok(len);
         }
-        let packet = codec::decode(bytes[0], body, version, Direction::ToServer).map_err(CloseReason::decode)?;
-        self.handle(id, packet, now)?;
+        // Where it is decoded to it is handled: to move it would take longer than much of what is done with it.
+        match &codec::decode(bytes[0], body, version, Direction::ToServer) {
+            Ok(packet) => self.handle(id, packet, now)?,
+            Err(error) => return Err(CloseReason::decode(*error)),
+        }
         Ok(len)
     }
 
-    fn handle(&mut self, id: LinkId, packet: Packet, now: Millis) -> Result<(), CloseReason> {
-        match packet {
-            Packet::Publish(publish) => self.publish(id, publish, now)?,
+    fn handle(&mut self, id: LinkId, packet: &Packet, now: Millis) -> Result<(), CloseReason> {
+        match *packet {
+            Packet::Publish(ref publish) => self.publish(id, publish, now)?,
             Packet::PubAck(ack) => self.puback(id, ack, now),
             Packet::PubRec(ack) => self.pubrec(id, ack, now),
             Packet::PubRel(ack) => self.pubrel(id, ack, now),
@@ -468,7 +504,7 @@ impl Broker {
             {
                 self.clients.stats.packets_received += 1;
                 // Acknowledgements and pings never close a link.
-                let _ = self.handle(id, packet, now);
+                let _ = self.handle(id, &packet, now);
                 taken.push(at..at + len);
             }
             at += len;

@@ -2,8 +2,9 @@
 //! looked up one by one, so a client that reads slowly costs no more memory than the last topic it got; and a bounded
 //! number of topics at a time, so that a filter that matches little does not hold up the loop.
 
+use super::access::is_still_allowed;
 use super::retained::Found;
-use super::session::{Queued, Via};
+use super::session::{Queued, Via, WindowLimits};
 use super::{Broker, NONE};
 use crate::codec::QoS;
 use crate::time::Millis;
@@ -29,19 +30,19 @@ impl Broker {
     /// Sends the next retained message that is owed; false if there is none, or no room.
     fn pump_retained(&mut self, session_id: u32, budget: &mut u32, now: Millis) -> bool {
         let Broker { clients, index, retained, .. } = self;
-        let bytes_max = clients.window_bytes_max();
         let session = &mut clients.sessions[session_id as usize];
         let Some(delivery) = session.delivery.as_deref_mut() else { return false };
         if session.link == NONE || !delivery.queue.is_empty() {
             return false;
         }
-        let has_window = delivery.has_window(clients.links[session.link as usize].window, bytes_max);
-        // What waits to be safe goes first.
-        let is_behind = delivery.sent < delivery.inflight.len();
-        let Some(cursor) = delivery.cursors.front_mut() else { return false };
-        if clients.links[session.link as usize].output.len() >= clients.memory.output_high {
+        let Some(cursor) = delivery.cursors.front() else { return false };
+        let link = &clients.links[session.link as usize];
+        if link.output.len() >= clients.memory.output_high {
             return false;
         }
+        let (window, limits) = (link.window, WindowLimits::of(&clients.config));
+        // What waits to be safe goes first.
+        let is_behind = delivery.sent < delivery.inflight.len();
         let filter = index.filter_text(cursor.key.filter);
         let message = match retained.next_match(filter, cursor.after.as_deref(), budget) {
             Found::Nothing => {
@@ -52,7 +53,7 @@ impl Broker {
                 return true;
             }
             Found::NotYet(topic) => {
-                cursor.after = Some(topic.into());
+                delivery.cursors[0].after = Some(topic.into());
                 return true;
             }
             Found::Match(message) => message,
@@ -62,11 +63,17 @@ impl Broker {
         // [MQTT-3.8.3-3] [MQTT-3.3.2-5] (5.0)
         let is_own =
             subscriber.no_local && message.is_of_publisher(clients.publisher_seed.hash_client(&session.client_id));
-        let is_unwanted = is_own || message.expires_at() <= now;
-        if !is_unwanted && qos > QoS::AtMostOnce && (!has_window || is_behind && qos < QoS::ExactlyOnce) {
+        let is_unwanted = is_own
+            || message.expires_at() <= now
+            || !clients.may_read(session_id, message.topic_bytes())
+            || clients.config.check_retain_source
+                && !is_still_allowed(retained.source(message.topic()), message.topic());
+        let delivery = clients.sessions[session_id as usize].delivery_mut();
+        let has_window = || delivery.has_window(window, limits, || message.payload().len());
+        if !is_unwanted && qos > QoS::AtMostOnce && (!has_window() || is_behind && qos < QoS::ExactlyOnce) {
             return false;
         }
-        cursor.after = Some(message.topic().into());
+        delivery.cursors[0].after = Some(message.topic().into());
         let message = message.clone();
         let via = Via::subscription(subscriber.subscription_id);
         if is_unwanted {

@@ -1,6 +1,8 @@
 //! PUBLISH from a client: checked, retained, routed, acknowledged. What a client may not do is said in the
 //! acknowledgement where the version has a word for it; what breaks the protocol closes the link.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::rc::Rc;
 
 use super::acknowledge::answer;
@@ -9,6 +11,7 @@ use super::close::CloseReason;
 use super::link::LinkId;
 use super::memory::Level;
 use super::message::{Message, MessageParts};
+use super::mount;
 use super::store::Wait;
 use super::{Broker, NONE};
 use crate::codec::{Ack, Packet, Property, Publish, QoS, ReasonCode};
@@ -34,41 +37,52 @@ const NO_MEMORY: &str = "the broker has no memory for more retained messages (me
 const STORE_FAILS: &str =
     "the message could not be stored: the storage of the broker is full or fails; try again later";
 
+/// Why a message is not forwarded.
+type Refusal = Box<(ReasonCode, Cow<'static, str>)>;
+
+#[cold]
+fn refused(code: ReasonCode, why: &'static str) -> Option<Refusal> {
+    Some(Box::new((code, why.into())))
+}
+
 /// How a PUBLISH is answered, and when.
-pub(super) struct Answer {
+pub(super) struct Answer<'a> {
     qos: QoS,
     packet_id: u16,
     reason: ReasonCode,
-    why: &'static str,
+    why: &'a str,
     wait: Wait,
     /// The publisher must wait until this link's client has taken some of what waits for it.
     pub wait_for: LinkId,
 }
 
 impl Broker {
-    pub(super) fn publish(&mut self, id: LinkId, packet: Publish, now: Millis) -> Result<(), CloseReason> {
+    pub(super) fn publish(&mut self, id: LinkId, packet: &Publish, now: Millis) -> Result<(), CloseReason> {
         self.clients.stats.publishes_received += 1;
         self.clients.stats.publish_bytes_received += packet.payload.len() as u64;
         let mut own = OwnProperties::default();
         let mut forwarded = Vec::new();
         let mut properties = packet.properties.as_bytes();
         if !properties.is_empty() {
-            own = own_properties(&packet);
+            own = own_properties(packet);
             if own.alias.is_some() || own.expiry_s.is_some() {
                 packet.properties.forwarded_into(&mut forwarded);
                 properties = &forwarded;
             }
         }
+        let link = &self.clients.links[id as usize];
+        let (session, max_qos) = (link.session, link.max_qos);
         let resolved: Rc<str>;
-        let topic = match own.alias {
-            None => packet.topic,
-            Some(alias) => {
-                resolved = self.resolve_alias(id, alias, packet.topic)?;
-                &resolved
-            }
+        let topic = if own.alias.is_none() && !link.has_mount {
+            packet.topic
+        } else {
+            resolved = self.resolve_topic(id, own.alias, packet.topic)?;
+            &resolved
         };
-        self.check_publish(id, &packet, topic)?;
-        let session = self.clients.links[id as usize].session;
+        self.check_publish(id, packet, topic, max_qos)?;
+        if log::max_level() >= log::LevelFilter::Debug {
+            self.log_publish(id, packet, topic);
+        }
         if packet.qos == QoS::ExactlyOnce && !self.is_first(id, packet.packet_id, now)? {
             // [MQTT-4.3.3-2] (3.1.1) [MQTT-4.3.3-10] (5.0)
             if !self.clients.is_at_gate(session, packet.packet_id, id) {
@@ -86,9 +100,8 @@ impl Broker {
             properties,
             payload: packet.payload,
         };
-        if let Some(refusal) = self.refusal(id, &parts, own.is_text) {
-            log::debug!("Denied PUBLISH from {} to '{topic}': {}.", self.clients.name(id), refusal.1);
-            self.refuse_publish(id, &packet, refusal, now);
+        if let Some(refusal) = self.refusal(id, session, &parts, own.is_text) {
+            self.refuse_publish(id, packet, topic, &refusal, now);
             return Ok(());
         }
         let is_gated = self.clients.is_gate_for(session, packet.qos, packet.retain, topic);
@@ -101,7 +114,7 @@ impl Broker {
             return Ok(());
         }
         if is_gated {
-            self.clients.accept_at_gate(id, &packet, &parts, now);
+            self.clients.accept_at_gate(id, packet, &parts, now);
             return Ok(());
         }
         let answer = self.distribute(&parts, packet.packet_id, session, id, now);
@@ -122,7 +135,7 @@ impl Broker {
         publisher: u32,
         id: LinkId,
         now: Millis,
-    ) -> Answer {
+    ) -> Answer<'static> {
         let is_answered = parts.qos > QoS::AtMostOnce && id != NONE;
         if is_answered {
             self.clients.store.begin_publish();
@@ -175,8 +188,9 @@ impl Broker {
     }
 
     #[cold]
-    fn refuse_publish(&mut self, id: LinkId, packet: &Publish, refusal: (ReasonCode, &'static str), now: Millis) {
-        let (qos, packet_id, (reason, why)) = (packet.qos, packet.packet_id, refusal);
+    fn refuse_publish(&mut self, id: LinkId, packet: &Publish, topic: &str, refusal: &Refusal, now: Millis) {
+        let (qos, packet_id, (reason, why)) = (packet.qos, packet.packet_id, &**refusal);
+        log::debug!("Denied PUBLISH from {} {}: {why}.", self.clients.client_id(id), Shown { packet, topic });
         if qos == QoS::AtMostOnce {
             return;
         }
@@ -186,7 +200,7 @@ impl Broker {
             0
         };
         let wait = Wait { position, publish: 0 };
-        self.answer_publish(id, &Answer { qos, packet_id, reason, why, wait, wait_for: NONE }, now);
+        self.answer_publish(id, &Answer { qos, packet_id, reason: *reason, why, wait, wait_for: NONE }, now);
     }
 
     /// Stores or clears the retained message of a topic. [MQTT-3.3.1-5] [MQTT-3.3.1-10] (3.1.1) [MQTT-3.3.1-6] (5.0)
@@ -202,21 +216,37 @@ impl Broker {
                 self.clients.store.retained_changed(parts.topic, now);
             }
             let Clients { sessions, scratch, publisher_seed: seed, .. } = &mut self.clients;
+            let publisher_id = publisher;
             let publisher = sessions.get(publisher as usize).map(|session| seed.hash_client(&session.client_id));
             let message = match publisher {
                 Some(publisher) => Message::of_publisher(parts, publisher, scratch),
                 None => Message::new(parts, scratch),
             };
             self.retained.insert(message);
+            if self.clients.config.check_retain_source {
+                self.note_source(parts.topic, publisher_id);
+            }
         }
         if parts.expires_at != Millis::NEVER {
             self.arm_retained();
         }
     }
 
+    /// The whole topic of a PUBLISH with an alias, or from below a mount point. It may be too long then.
+    #[inline(never)]
+    fn resolve_topic(&mut self, id: LinkId, alias: Option<u16>, topic: &str) -> Result<Rc<str>, CloseReason> {
+        let topic = match alias {
+            Some(alias) => self.resolve_alias(id, alias, topic)?,
+            None if !topic::is_valid_name(topic) => return Err(CloseReason::topic_name_invalid(topic)),
+            None => topic.into(),
+        };
+        let link = &self.clients.links[id as usize];
+        Ok(if link.has_mount { [&*link.rules.mount_point, &*topic].concat().into() } else { topic })
+    }
+
     /// The topic an alias stands for, after taking note of a new one. [MQTT-3.2.2-17] [MQTT-3.3.2-8] (5.0)
     fn resolve_alias(&mut self, id: LinkId, alias: u16, topic: &str) -> Result<Rc<str>, CloseReason> {
-        let maximum = self.clients.config.max_topic_alias;
+        let maximum = self.clients.links[id as usize].rules.max_topic_alias;
         if !topic.is_empty() && !topic::is_valid_name(topic) {
             return Err(CloseReason::topic_name_invalid(topic));
         }
@@ -232,14 +262,15 @@ impl Broker {
     }
 
     /// What closes the link.
-    fn check_publish(&mut self, id: LinkId, packet: &Publish, topic: &str) -> Result<(), CloseReason> {
-        if !topic::is_valid_name(topic) {
+    fn check_publish(&mut self, id: LinkId, packet: &Publish, topic: &str, max_qos: QoS) -> Result<(), CloseReason> {
+        // One that is too long with its mount point is refused, and the link stays.
+        if !topic::is_valid_name(topic) && topic.len() <= mount::TOPIC_MAX {
             // [MQTT-3.3.2-2] [MQTT-4.7.3-1]
             return Err(CloseReason::topic_name_invalid(topic));
         }
-        if packet.qos > self.clients.config.max_qos {
+        if packet.qos > max_qos {
             // [MQTT-3.2.2-11] (5.0)
-            return Err(CloseReason::qos_not_supported(self.clients.config.max_qos));
+            return Err(CloseReason::qos_not_supported(max_qos));
         }
         if packet.retain && !self.clients.config.retain_available {
             // [MQTT-3.2.2-14] (5.0)
@@ -261,7 +292,7 @@ impl Broker {
         if is_first {
             self.clients.store.received(self.clients.sessions[session as usize].number, packet_id, now);
         }
-        let maximum = usize::from(self.clients.config.max_inflight_messages);
+        let maximum = usize::from(self.clients.links[id as usize].receive_maximum);
         let open = self.clients.sessions[session as usize].received.as_slice().len();
         if maximum != 0 && open > maximum && self.clients.links[id as usize].version.has_receive_maximum() {
             if open > maximum.saturating_mul(10).max(TOLERATED_OPEN) {
@@ -273,22 +304,25 @@ impl Broker {
     }
 
     /// What is not forwarded, though the link stays.
-    fn refusal(&self, id: LinkId, parts: &MessageParts, is_text: bool) -> Option<(ReasonCode, &'static str)> {
+    fn refusal(&self, id: LinkId, session: u32, parts: &MessageParts, is_text: bool) -> Option<Refusal> {
         let limit = self.clients.config.message_size_limit as usize;
         if limit != 0 && parts.payload.len() > limit {
-            return Some((ReasonCode::ImplementationSpecificError, "the payload is larger than message_size_limit"));
+            return refused(ReasonCode::ImplementationSpecificError, "the payload is larger than message_size_limit");
         }
-        if !self.may_publish(self.clients.client_id(id), parts.topic) {
-            return Some((ReasonCode::NotAuthorized, "topics below $SYS belong to the broker"));
+        if parts.topic.len() > mount::TOPIC_MAX {
+            return refused(ReasonCode::TopicNameInvalid, mount::TOO_LONG);
+        }
+        if let Some(denial) = self.clients.write_denial(session, parts.topic) {
+            return Some(Box::new((ReasonCode::NotAuthorized, *denial)));
         }
         if is_text && std::str::from_utf8(parts.payload).is_err() {
-            return Some((ReasonCode::PayloadFormatInvalid, PAYLOAD_NOT_TEXT));
+            return refused(ReasonCode::PayloadFormatInvalid, PAYLOAD_NOT_TEXT);
         }
         if parts.retain && self.clients.memory.level() >= Level::Overflow && self.is_new_topic(parts) {
-            return Some((ReasonCode::QuotaExceeded, NO_MEMORY));
+            return refused(ReasonCode::QuotaExceeded, NO_MEMORY);
         }
         if self.clients.store.is_failing && parts.qos > QoS::AtMostOnce && self.is_unstorable(id, parts) {
-            return Some((ReasonCode::QuotaExceeded, STORE_FAILS));
+            return refused(ReasonCode::QuotaExceeded, STORE_FAILS);
         }
         None
     }
@@ -312,12 +346,33 @@ impl Broker {
         });
     }
 
+    /// Not among what every message runs through.
+    #[cold]
+    fn log_publish(&self, id: LinkId, packet: &Publish, topic: &str) {
+        log::debug!("Received PUBLISH from {} {}", self.clients.client_id(id), Shown { packet, topic });
+    }
+
     /// Logs a harmless breach of the protocol, once a link.
     fn warn_once(&mut self, id: LinkId, what: &str) {
         let link = self.clients.link_mut(id);
         if !std::mem::replace(&mut link.is_warned, true) {
-            log::warn!("Client {} {what}.", self.clients.name(id));
+            let client_id = self.clients.client_id(id);
+            log::warn!(client = client_id, what = what; "Client {} {what}.", self.clients.name(id));
         }
+    }
+}
+
+/// A PUBLISH as Mosquitto shows it: `(d0, q1, r0, m5, 'house/light', ... (2 bytes))`.
+struct Shown<'a> {
+    packet: &'a Publish<'a>,
+    topic: &'a str,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Publish { dup, qos, retain, packet_id, payload, .. } = *self.packet;
+        let (dup, qos, retain, topic, len) = (dup as u8, qos as u8, retain as u8, self.topic, payload.len());
+        write!(f, "(d{dup}, q{qos}, r{retain}, m{packet_id}, '{topic}', ... ({len} bytes))")
     }
 }
 

@@ -6,9 +6,10 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use super::access::Source;
 use super::message::Message;
 use super::peak::Peak;
 use crate::time::Millis;
@@ -47,6 +48,8 @@ pub struct Retained {
     entries: BTreeSet<Entry>,
     /// Messages that expire, earliest first.
     expiring: BTreeSet<(Millis, Box<str>)>,
+    /// Who published a message, by its topic, while that is wanted.
+    sources: BTreeMap<Box<str>, Source>,
     bytes: usize,
     bytes_peak: Peak,
 }
@@ -67,6 +70,9 @@ impl Retained {
     /// Stores `message` in place of the topic's earlier one. [MQTT-3.3.1-5]
     pub fn insert(&mut self, message: Message) {
         self.bytes += message.content_len();
+        if !self.sources.is_empty() {
+            self.sources.remove(message.topic());
+        }
         let expires_at = message.expires_at();
         let topic = (expires_at != Millis::NEVER).then(|| Box::from(message.topic()));
         if let Some(older) = self.entries.replace(Entry(message)) {
@@ -82,6 +88,9 @@ impl Retained {
     pub fn remove(&mut self, topic: &str) -> bool {
         let Some(entry) = self.entries.take(topic.as_bytes()) else { return false };
         self.forget(&entry.0);
+        if !self.sources.is_empty() {
+            self.sources.remove(topic);
+        }
         true
     }
 
@@ -96,6 +105,25 @@ impl Retained {
     /// The message of a topic.
     pub fn find(&self, topic: &str) -> Option<&Message> {
         self.entries.get(topic.as_bytes()).map(|entry| &entry.0)
+    }
+
+    /// Who published the message of a topic, if that is known.
+    pub fn source(&self, topic: &str) -> Option<&Source> {
+        self.sources.get(topic)
+    }
+
+    /// Remembers that until the topic has another message, or none.
+    pub fn set_source(&mut self, topic: &str, source: Source) {
+        self.sources.insert(topic.into(), source);
+    }
+
+    pub fn sources_mut(&mut self) -> impl Iterator<Item = &mut Source> {
+        self.sources.values_mut()
+    }
+
+    /// Nobody wants to know any more.
+    pub fn forget_sources(&mut self) {
+        self.sources = BTreeMap::new();
     }
 
     /// The first message behind topic `after`, from the beginning if nothing.

@@ -2,6 +2,7 @@
 //! outlive links. What must survive a restart is here.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use super::NONE;
 use super::index::{ShareId, Subscriber, SubscriptionKey};
@@ -9,11 +10,20 @@ use super::message::Message;
 use super::store::EntryState;
 use super::will::Will;
 use crate::codec::QoS;
+use crate::config::Config;
+use crate::config::Rules;
+use crate::logger::notice;
 use crate::time::Millis;
 use crate::wheel::TimerId;
 
 pub struct Session {
     pub client_id: Box<str>,
+    /// What its client logged in as; nothing if without a name.
+    pub username: Option<Box<Box<str>>>,
+    /// Of the listener it is, or was last connected to; nothing since a restart.
+    pub rules: Option<Rc<Rules>>,
+    /// There is an access control file among `rules`.
+    pub has_acl: bool,
     /// Its number in the store; 0 if it is not stored.
     pub number: u32,
     /// The live link, or NONE.
@@ -38,6 +48,9 @@ impl Session {
     pub fn new(client_id: &str) -> Session {
         Session {
             client_id: client_id.into(),
+            username: None,
+            rules: None,
+            has_acl: false,
             number: 0,
             link: NONE,
             expiry_s: 0,
@@ -86,7 +99,10 @@ impl Session {
     pub fn log_drops(&mut self, until: &str) {
         let count = self.delivery.as_deref_mut().map_or(0, |delivery| std::mem::take(&mut delivery.dropped_in_a_row));
         if count > 0 {
-            log::info!("{count} outgoing messages were dropped for client {} {until}.", self.client_id);
+            notice!(
+                client = *self.client_id;
+                "{count} outgoing messages were dropped for client {} {until}.", self.client_id
+            );
         }
     }
 
@@ -285,6 +301,27 @@ pub struct Delivery {
     pub backoff: u8,
 }
 
+/// How much may be unacknowledged.
+#[derive(Clone, Copy)]
+pub struct WindowLimits {
+    /// Topics, properties and payloads.
+    pub content_bytes: u64,
+    /// Payloads alone; 0 = no limit.
+    pub payload_bytes: u32,
+}
+
+impl WindowLimits {
+    /// In bytes, as much as may be queued, and less if that is asked for.
+    #[inline(always)]
+    pub fn of(config: &Config) -> WindowLimits {
+        let content_bytes = match config.max_queued_bytes {
+            0 => u64::MAX,
+            max => max.into(),
+        };
+        WindowLimits { content_bytes, payload_bytes: config.max_inflight_bytes }
+    }
+}
+
 impl Default for Delivery {
     fn default() -> Delivery {
         Delivery {
@@ -383,9 +420,24 @@ impl Delivery {
         self.inflight_bytes = messages.map(|message| message.content_len() as u64).sum();
     }
 
-    /// Whether the window has room: fewer messages than `window`, and fewer bytes than `bytes_max` unless it is empty.
-    pub fn has_window(&self, window: u16, bytes_max: u64) -> bool {
-        self.inflight.len() < window as usize && (self.inflight_bytes < bytes_max || self.inflight.is_empty())
+    /// Whether the window has room for a message with a payload of this length: fewer messages than `window`, and fewer bytes
+    /// than the limits say unless it is empty. The length is asked for only where payloads have a limit of their own.
+    #[inline(always)]
+    pub fn has_window(&self, window: u16, limits: WindowLimits, payload_len: impl FnOnce() -> usize) -> bool {
+        self.inflight.len() < window as usize
+            && (self.inflight_bytes < limits.content_bytes || self.inflight.is_empty())
+            && (limits.payload_bytes == 0 || payload_len() as u64 <= self.payload_room(limits.payload_bytes))
+    }
+
+    /// Bytes the payloads of more messages may have while those in flight are unacknowledged. It looks at all of these, which
+    /// only those pay for who want the limit.
+    #[inline(never)]
+    fn payload_room(&self, max: u32) -> u64 {
+        let messages = self.inflight.iter().filter_map(|entry| entry.message.as_ref());
+        match messages.map(|message| message.payload().len() as u64).sum() {
+            0 => u64::MAX,
+            used => u64::from(max).saturating_sub(used),
+        }
     }
 
     pub fn push(&mut self, queued: Queued) {

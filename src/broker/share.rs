@@ -29,7 +29,9 @@ impl Broker {
             if message.expires_at() <= now {
                 return false;
             }
-            let has_heir = index.share_mut(share).is_some_and(|it| clients.heir(it, session_id, is_ending).is_some());
+            let has_heir = index
+                .share_mut(share)
+                .is_some_and(|it| clients.heir(it, session_id, message.topic_bytes(), is_ending).is_some());
             if has_heir {
                 left.push((share, message.clone()));
             }
@@ -51,7 +53,7 @@ impl Broker {
         }
         for (id, message) in left {
             let Some(share) = index.share_mut(id) else { continue };
-            let Some(at) = clients.heir(share, session_id, is_ending) else { continue };
+            let Some(at) = clients.heir(share, session_id, message.topic_bytes(), is_ending) else { continue };
             share.turn = (at + 1) % share.members.len();
             let member = share.members[at];
             clients.layouts.forget();
@@ -67,10 +69,14 @@ impl Clients {
     /// connected, then to those for whom it is kept.
     pub(super) fn deliver_to_share(&mut self, route: &mut Route, id: ShareId, share: &mut Share, now: Millis) {
         let count = share.members.len();
-        let in_turn = || (0..count).map(|step| (share.turn + step) % count);
+        let topic = route.topic().as_bytes();
+        let may_read = |at: &usize| self.may_read(share.members[*at].session, topic);
+        let in_turn = || (0..count).map(|step| (share.turn + step) % count).filter(may_read);
         let is_connected = |member: &Subscriber| self.sessions[member.session as usize].is_connected();
         let chosen = in_turn()
-            .find(|&at| self.can_send(share.members[at].session, share.members[at].qos.min(route.qos())))
+            .find(|&at| {
+                self.can_send(share.members[at].session, share.members[at].qos.min(route.qos()), route.payload_len())
+            })
             .or_else(|| in_turn().find(|&at| is_connected(&share.members[at])))
             .or_else(|| in_turn().find(|&at| keeps(&share.members[at])))
             .or_else(|| in_turn().next());
@@ -81,11 +87,12 @@ impl Clients {
     }
 
     /// Whose turn it is to take what `leaving` leaves: somebody connected; failing that, and only if it never comes back,
-    /// anybody.
-    fn heir(&self, share: &Share, leaving: u32, is_ending: bool) -> Option<usize> {
+    /// anybody; of those who may read it.
+    fn heir(&self, share: &Share, leaving: u32, topic: &[u8], is_ending: bool) -> Option<usize> {
         let count = share.members.len();
+        let may_inherit = |session: u32| session != leaving && self.may_read(session, topic);
         let in_turn =
-            || (0..count).map(|step| (share.turn + step) % count).filter(|&at| share.members[at].session != leaving);
+            || (0..count).map(|step| (share.turn + step) % count).filter(|&at| may_inherit(share.members[at].session));
         in_turn()
             .find(|&at| self.sessions[share.members[at].session as usize].is_connected())
             .or_else(|| in_turn().find(|&at| keeps(&share.members[at])).filter(|_| is_ending))

@@ -1,13 +1,15 @@
 //! SUBSCRIBE and UNSUBSCRIBE: the index, the session's own list, and the retained messages a new subscription is owed.
 
 use super::Broker;
-use super::close::CloseReason;
+use super::close::{CloseReason, excerpt};
 use super::index::{LEVELS_MAX, SHARES_MAX, Subscriber, SubscriptionKey};
 use super::link::LinkId;
 use super::memory::Level;
+use super::mount::mounted_filter;
 use super::session::Cursor;
 use super::store::Wait;
 use crate::codec::{Packet, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, Unsubscribe};
+use crate::logger::{SUBSCRIBE, UNSUBSCRIBE, notice};
 use crate::time::Millis;
 use crate::topic::ShareFilter;
 
@@ -60,9 +62,21 @@ impl Broker {
         subscription_id: u32,
         now: Millis,
     ) -> ReasonCode {
-        let Some(filter) = ShareFilter::parse(text) else { return ReasonCode::TopicFilterInvalid };
+        let mounted = self.below_mount(id, text);
+        let text = mounted.as_deref().unwrap_or(text);
+        let Some(filter) = ShareFilter::parse(text) else {
+            let name = self.clients.name(id);
+            log::info!(
+                "Client {name} subscribes to '{}', which is no valid filter with mount_point; refused.",
+                excerpt(text)
+            );
+            return ReasonCode::TopicFilterInvalid;
+        };
         if is_too_deep(filter) {
-            log::info!("Client {} subscribes to more than {LEVELS_MAX} levels; refused.", self.clients.name(id));
+            notice!(
+                client = self.clients.client_id(id);
+                "Client {} subscribes to more than {LEVELS_MAX} levels; refused.", self.clients.name(id)
+            );
             return ReasonCode::TopicFilterInvalid;
         }
         let is_full = self.clients.memory.level() == Level::Full && self.index.find(filter).is_none();
@@ -71,7 +85,7 @@ impl Broker {
         }
         let link = &self.clients.links[id as usize];
         let session = link.session;
-        let qos = options.qos.min(self.clients.config.max_qos);
+        let qos = options.qos.min(link.rules.max_qos);
         let subscriber = Subscriber {
             session,
             subscription_id,
@@ -84,7 +98,7 @@ impl Broker {
         }
         let older = self.index.find(filter).and_then(|key| self.index.subscriber(key, session).copied());
         let (key, is_new) = self.index.subscribe(filter, subscriber);
-        log::debug!("{} {} {text}", self.clients.client_id(id), qos as u8);
+        log::debug!(target: SUBSCRIBE, "{} {} {text}", self.clients.client_id(id), qos as u8);
         let number = self.clients.sessions[session as usize].number;
         let session = self.clients.session_mut(session);
         session.note_subscription(key, is_new, subscription_id);
@@ -115,6 +129,13 @@ impl Broker {
         }
     }
 
+    /// The filter as it stands in the index, if the client is below a mount point and the filter is valid.
+    fn below_mount(&self, id: LinkId, filter: &str) -> Option<String> {
+        let link = &self.clients.links[id as usize];
+        let filter = if link.has_mount { ShareFilter::parse(filter)? } else { return None };
+        Some(mounted_filter(&link.rules.mount_point, filter))
+    }
+
     /// Whether there are as many shares as there may be, and this filter would add one.
     pub(super) fn has_no_room_for(&self, filter: ShareFilter) -> bool {
         filter.share_name.is_some() && self.index.share_count() == SHARES_MAX
@@ -135,8 +156,10 @@ impl Broker {
     }
 
     fn unsubscribe_one(&mut self, id: LinkId, text: &str, now: Millis) -> ReasonCode {
+        let mounted = self.below_mount(id, text);
+        let text = mounted.as_deref().unwrap_or(text);
         let Some(filter) = ShareFilter::parse(text) else { return ReasonCode::TopicFilterInvalid };
-        log::debug!("{} {text}", self.clients.client_id(id));
+        log::debug!(target: UNSUBSCRIBE, "{} {text}", self.clients.client_id(id));
         let session_id = self.clients.links[id as usize].session;
         let Some(key) = self.index.find(filter) else { return ReasonCode::NoSubscriptionExisted };
         if !self.remove_subscription(session_id, key) {

@@ -73,13 +73,16 @@ impl Broker {
         link.timer = TimerId::NONE;
         match link.state {
             State::Closing => {}
+            State::AwaitingConnect if link.paused == Paused::ForLogin => {
+                self.refuse(id, CloseReason::login_timeout(), now)
+            }
             State::AwaitingConnect => self.close(id, CloseReason::connect_timeout(), now),
             State::Connected => {
                 // A client that is not listened to cannot be blamed for silence; one that does not read can.
                 let heard = match link.paused {
                     _ if link.is_resumed || link.held.is_some() => now,
                     Paused::No => link.last_received,
-                    Paused::ForSubscriber(_) | Paused::ForStore => now,
+                    Paused::ForSubscriber(_) | Paused::ForStore | Paused::ForLogin => now,
                     Paused::ForOwnOutput => link.last_received,
                 };
                 let deadline = heard + Millis(link.keep_alive_ms.into());
@@ -123,6 +126,18 @@ impl Clients {
         if link.version.retransmits_while_connected() {
             let deadline = now + Millis::from_secs(self.config.retry_interval_s.into());
             session.timer = self.wheel.arm(round(deadline), Owner { kind: SESSION, id });
+        }
+    }
+
+    /// There is another retransmission interval: it begins now for whoever has something unacknowledged.
+    pub(super) fn retry_interval_changed(&mut self, now: Millis) {
+        let connected = self.sessions.iter().filter(|(_, session)| session.is_connected());
+        for id in connected.map(|(id, _)| id as u32).collect::<Vec<_>>() {
+            let session = &mut self.sessions[id as usize];
+            self.wheel.cancel(std::mem::replace(&mut session.timer, TimerId::NONE));
+            if session.delivery.as_deref().is_some_and(|delivery| delivery.sent > 0) {
+                self.arm_retry(id, now);
+            }
         }
     }
 

@@ -23,7 +23,8 @@ pub struct Will {
 }
 
 impl Will {
-    pub fn new(will: &codec::Will) -> Will {
+    /// `mount_point` stands in front of the topic.
+    pub fn new(will: &codec::Will, mount_point: &str) -> Will {
         let mut properties = Vec::new();
         will.properties.forwarded_into(&mut properties);
         let (mut delay_s, mut expiry_s) = (0, None);
@@ -35,7 +36,7 @@ impl Will {
             }
         }
         Will {
-            topic: will.topic.into(),
+            topic: [mount_point, will.topic].concat().into(),
             payload: will.payload.into(),
             properties: properties.into(),
             qos: will.qos,
@@ -53,7 +54,9 @@ impl Broker {
         let session = self.clients.session_mut(id);
         let Some(will) = session.will.take() else { return };
         self.clients.store_session(id, now);
-        if !self.may_publish(&self.clients.sessions[id as usize].client_id, &will.topic) {
+        if let Some(denial) = self.clients.write_denial(id, &will.topic) {
+            let session = &self.clients.sessions[id as usize];
+            log::debug!("The will of {} for '{}' is not published: {denial}.", session.client_id, will.topic);
             return;
         }
         let parts = MessageParts {

@@ -23,6 +23,15 @@ impl Version {
         }
     }
 
+    /// As people say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Version::V31 => "3.1",
+            Version::V311 => "3.1.1",
+            Version::V5 => "5.0",
+        }
+    }
+
     /// Protocol Name of CONNECT.
     pub fn protocol_name(self) -> &'static str {
         match self {

@@ -2,9 +2,22 @@
 //! MQTT itself.
 //! Together with `os` the only place with `unsafe`.
 
+mod doors;
+mod error;
+mod inherited;
+mod interface;
 mod listener;
+mod lookup;
+mod place;
+mod socket;
 mod transport;
+mod wanted;
+mod watch;
 pub mod websocket;
 
-pub use listener::{Accept, Listener, OpenError, Refusal, open};
+pub use doors::{Doors, ListenerId, Plan, open};
+pub use error::OpenError;
+pub use inherited::{Inherited, inherited};
+pub use listener::{Accept, Listener, Refusal};
+pub use place::{Caller, Place};
 pub use transport::{Left, Read, Transport};

@@ -1,4 +1,4 @@
-//! One connection's byte stream as the server sees it: MQTT bytes in and out. TCP passes them through. What changes them
+//! One connection's byte stream as the server sees it: MQTT bytes in and out. TCP and Unix sockets pass them through. What changes them
 //! on the way keeps what it needs for that in a box; nobody above knows. Every link has one of these: 16 bytes.
 //! Never blocks: `WouldBlock` says that the socket's next edge has to be waited for.
 //!
@@ -7,13 +7,14 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write};
 use std::net::Shutdown;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use mio::event::Source;
-use mio::net::TcpStream;
+use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
 use super::websocket::{Ending, Fault, WebSocket};
+use crate::config::Protocol;
 
 /// One write of a busy link: less would cost writes, more would only lie in the kernel.
 const UNSENT_MAX: libc::c_int = 128 << 10;
@@ -23,6 +24,7 @@ const SLICES_MAX: usize = 33;
 
 #[derive(Debug)]
 pub struct Transport {
+    /// Or a Unix socket, which differs in nothing that is asked of it.
     stream: TcpStream,
     websocket: Option<Box<WebSocket>>,
     pub edges: Edges,
@@ -60,17 +62,27 @@ pub enum Left {
 
 impl Transport {
     /// Takes over a connected socket.
-    pub fn tcp(stream: TcpStream) -> Transport {
-        Transport::new(stream, None)
-    }
-
-    /// As `tcp`, for a client that speaks WebSocket.
-    pub fn websocket(stream: TcpStream) -> Transport {
-        Transport::new(stream, Some(Box::default()))
-    }
-
-    fn new(stream: TcpStream, websocket: Option<Box<WebSocket>>) -> Transport {
+    pub fn tcp(stream: TcpStream, protocol: Protocol) -> Transport {
         prepare(&stream);
+        Transport::new(stream, protocol)
+    }
+
+    /// Lets the system gather small packets (Nagle's algorithm), which it does not do otherwise.
+    pub fn delay_small_packets(&self) {
+        // A Unix socket has nothing of the kind.
+        let _ = self.stream.set_nodelay(false);
+    }
+
+    /// As `tcp`. Once connected, the system tells no difference: what is asked of it here is the same for every stream.
+    pub fn unix(stream: UnixStream, protocol: Protocol) -> Transport {
+        Transport::new(OwnedFd::from(stream).into(), protocol)
+    }
+
+    fn new(stream: TcpStream, protocol: Protocol) -> Transport {
+        let websocket = match protocol {
+            Protocol::Mqtt => None,
+            Protocol::WebSockets => Some(Box::default()),
+        };
         let edges = Edges { is_readable: false, is_ended: false, is_writable: true, is_queued: false };
         Transport { stream, websocket, edges }
     }
@@ -241,8 +253,10 @@ mod tests {
     #[test]
     fn bytes_pass_both_ways_and_end_one_way_at_a_time() {
         let (mut client, socket) = pair();
-        let mut transport = Transport::tcp(socket);
+        let mut transport = Transport::tcp(socket, Protocol::Mqtt);
         assert!(transport.stream.nodelay().unwrap());
+        transport.delay_small_packets();
+        assert!(!transport.stream.nodelay().unwrap());
 
         assert_eq!(transport.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let count = transport.write_vectored(&[IoSlice::new(b"20 "), IoSlice::new(b"02")]).unwrap();
@@ -257,13 +271,29 @@ mod tests {
         assert_eq!(read_to_end(&mut transport), b"C0 00");
     }
 
+    #[test]
+    fn a_unix_socket_is_a_stream_like_any_other() {
+        let (mut client, socket) = std::os::unix::net::UnixStream::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut transport = Transport::unix(UnixStream::from_std(socket), Protocol::Mqtt);
+        assert_eq!(transport.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(transport.write_vectored(&[IoSlice::new(b"20 "), IoSlice::new(b"02")]).unwrap(), 5);
+        transport.shutdown_write().unwrap();
+        let mut seen = Vec::new();
+        client.read_to_end(&mut seen).unwrap();
+        assert_eq!(seen, b"20 02");
+        client.write_all(b"C0 00").unwrap();
+        drop(client);
+        assert_eq!(read_to_end(&mut transport), b"C0 00");
+    }
+
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
 
     /// An open WebSocket of which the client has seen nothing but the answer to its request.
     fn websocket_pair() -> (std::net::TcpStream, Transport) {
         let (mut client, socket) = pair();
-        let mut transport = Transport::websocket(socket);
+        let mut transport = Transport::tcp(socket, Protocol::WebSockets);
         client.write_all(REQUEST).unwrap();
         let mut scratch = [0; 1000];
         while !transport.has_output() {

@@ -1,18 +1,19 @@
-//! The table of options for people: the program's help and the README.
+//! The table of options for people: the program's help.
 
-use super::table::{Group, OPTIONS, Row};
+use super::table::{Group, Row};
 
 /// Width of a terminal, as everywhere.
 const WIDTH: usize = 80;
 /// Where the texts of the help begin.
 const TEXT_COLUMN: usize = 38;
 
-const GROUPS: [(Group, &str); 6] = [
+pub(super) const GROUPS: [(Group, &str); 7] = [
     (Group::Listening, "Listening"),
     (Group::Sessions, "Clients and sessions"),
     (Group::Queues, "Queues"),
     (Group::Messages, "Messages"),
     (Group::Storage, "Storage and memory"),
+    (Group::Logging, "Log"),
     (Group::Program, "Program"),
 ];
 
@@ -22,12 +23,13 @@ pub fn help() -> String {
     out.push_str(
         "Usage: midge [OPTION]...\n\nAn MQTT 3.1, 3.1.1 and 5.0 broker for small gateways. Without --listener it\n",
     );
-    out.push_str("serves this machine only. BOOL is true or false.\n");
+    out.push_str("serves this machine only. BOOL is true or false. In a configuration file options\n");
+    out.push_str("have underscores for dashes.\n");
     for (group, title) in GROUPS {
         out.push('\n');
         out.push_str(title);
         out.push_str(":\n");
-        for row in OPTIONS.iter().filter(|row| row.group == group) {
+        for row in Row::flags().filter(|row| row.group == group) {
             push_entry(&mut out, row);
         }
     }
@@ -58,7 +60,7 @@ fn push_entry(out: &mut String, row: &Row) {
 }
 
 /// `-p, --port PORT`
-fn usage(row: &Row) -> String {
+pub(super) fn usage(row: &Row) -> String {
     let mut out = String::new();
     if let Some(letter) = row.short {
         out.extend(['-', letter, ',', ' ']);
@@ -74,25 +76,14 @@ fn usage(row: &Row) -> String {
 }
 
 /// The help text with the default and what a zero means.
-fn text(row: &Row) -> String {
+pub(super) fn text(row: &Row) -> String {
     let notes = match (row.value.zero_means(), row.default) {
         (None, "") => String::new(),
         (None, default) => format!(" [{default}]"),
-        (Some(what), "0") => format!(" [0 = {what}]"),
+        (Some(what), "0" | "") => format!(" [0 = {what}]"),
         (Some(what), default) => format!(" [{default}; 0 = {what}]"),
     };
     row.help.to_string() + &notes
-}
-
-/// The options as the README shows them.
-pub fn markdown_table() -> String {
-    let mut out = String::from("| option | default | meaning |\n|---|---|---|\n");
-    for row in GROUPS.iter().flat_map(|(group, _)| OPTIONS.iter().filter(move |row| row.group == *group)) {
-        let default = if row.default.is_empty() { String::new() } else { format!("`{}`", row.default) };
-        let zero = row.value.zero_means().map_or(String::new(), |what| format!(" 0 = {what}."));
-        out.push_str(&format!("| `{}` | {default} | {}{zero} |\n", usage(row), row.help));
-    }
-    out
 }
 
 #[cfg(test)]
@@ -105,26 +96,9 @@ mod tests {
         for line in help.lines() {
             assert!(line.len() <= WIDTH && line.is_ascii() && line.trim_end() == line, "{line:?}");
         }
-        for row in OPTIONS {
+        for row in Row::flags() {
             assert!(help.contains(&format!("--{}", row.flag())), "{}", row.name);
         }
-        assert!(help.lines().count() < 100, "two pages of a terminal");
-    }
-
-    /// `UPDATE_README=1 cargo test readme` writes the table into the README.
-    #[test]
-    fn the_readme_shows_this_table() {
-        const BEGIN: &str = "<!-- options -->\n";
-        const END: &str = "<!-- /options -->";
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-        let readme = std::fs::read_to_string(path).unwrap();
-        let begin = readme.find(BEGIN).expect("the README has a place for the options") + BEGIN.len();
-        let end = begin + readme[begin..].find(END).expect("and that place has an end");
-        if std::env::var_os("UPDATE_README").is_some() {
-            let updated = [&readme[..begin], &markdown_table(), &readme[end..]].concat();
-            std::fs::write(path, updated).unwrap();
-        } else {
-            assert_eq!(&readme[begin..end], markdown_table());
-        }
+        assert!(help.lines().count() < 175, "three pages of a terminal");
     }
 }

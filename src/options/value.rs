@@ -1,7 +1,9 @@
 //! The kinds of values, how each is written, and how a written one gets into the draft. The rules are Mosquitto's.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::draft::Draft;
-use crate::config::{Host, Persistence};
+use crate::config::{Host, LogDestination, Persistence};
 
 /// A kind of value and where it goes.
 pub enum Value {
@@ -24,13 +26,18 @@ pub enum Value {
         set: fn(&mut Draft, usize),
     },
     Text {
+        name: &'static str,
         bytes_max: usize,
         set: fn(&mut Draft, &str),
     },
-    /// always, interval SECONDS, or never
-    Sync(fn(&mut Draft, Persistence)),
-    /// PORT [ADDRESS|HOST]
-    Listener(fn(&mut Draft, u16, Host)),
+    /// Something with rules of its own.
+    Other {
+        name: &'static str,
+        /// What may be written, to stand behind "expected".
+        accepted: &'static str,
+        /// Nothing if it is written wrongly.
+        set: fn(&mut Draft, &str) -> Option<()>,
+    },
 }
 
 /// What a number of 0 stands for.
@@ -60,17 +67,13 @@ impl Value {
             Value::Number { min, max, zero, set, .. } => set(draft, ranged(number(text)?, *min, *max, zero)?),
             Value::Span(set) => set(draft, span(text)?),
             Value::Word { words, set, .. } => set(draft, words.iter().position(|word| *word == text)?),
-            Value::Text { bytes_max, set } => {
+            Value::Text { bytes_max, set, .. } => {
                 if text.is_empty() || text.len() > *bytes_max {
                     return None;
                 }
                 set(draft, text);
             }
-            Value::Sync(set) => set(draft, sync(text)?),
-            Value::Listener(set) => {
-                let (port, host) = listener(text)?;
-                set(draft, port, host);
-            }
+            Value::Other { set, .. } => set(draft, text)?,
         }
         Some(())
     }
@@ -93,8 +96,16 @@ impl Value {
                 None => String::new(),
             },
             Value::Text { bytes_max, .. } => format!("a text of 1 to {bytes_max} bytes"),
-            Value::Sync(_) => "always, never, or interval and a number of seconds from 1 to 3600".to_string(),
-            Value::Listener(_) => "a port from 0 to 65535 and, if wanted, a blank and an address or host".to_string(),
+            Value::Other { accepted, .. } => accepted.to_string(),
+        }
+    }
+
+    /// The part of the rest of a line in a file that is the value: of numbers and words the first word, so that something may
+    /// stand behind it; of everything else all.
+    pub fn of_line<'a>(&self, rest: &'a str) -> &'a str {
+        match self {
+            Value::Text { .. } | Value::Other { .. } => rest,
+            _ => rest.split(' ').next().unwrap_or(rest),
         }
     }
 
@@ -113,15 +124,13 @@ impl Value {
             Value::Bool(_) => "BOOL",
             Value::Number { unit, .. } => unit,
             Value::Span(_) => "SPAN",
-            Value::Word { name, .. } => name,
-            Value::Text { .. } => "TEXT",
-            Value::Sync(_) => "MODE",
-            Value::Listener(_) => "'PORT [HOST]'",
+            Value::Word { name, .. } | Value::Text { name, .. } | Value::Other { name, .. } => name,
         }
     }
 }
 
-fn sync(text: &str) -> Option<Persistence> {
+/// always, never, or interval SECONDS
+pub fn sync(text: &str) -> Option<Persistence> {
     match text.split_ascii_whitespace().collect::<Vec<_>>()[..] {
         ["always"] => Some(Persistence::Always),
         ["never"] => Some(Persistence::Never),
@@ -180,19 +189,70 @@ fn span(text: &str) -> Option<u32> {
     if count == 0 { None } else { count.checked_mul(seconds) }
 }
 
-fn listener(text: &str) -> Option<(u16, Host)> {
-    let mut words = text.split(' ').filter(|word| !word.is_empty());
-    let port = ranged(number(words.next()?)?, 0, 65_535, &Zero::Itself)?;
-    let host = match words.next() {
-        None => Host::All,
-        // A path would be a Unix socket.
-        Some(host) if host.starts_with('/') => return None,
-        Some(host) => Host::Named(host.to_string()),
+/// PORT [ADDRESS|HOST], or 0 and the path of a Unix socket
+///
+/// What stands behind a `#` is no part of it, as in Mosquitto.
+pub fn listener(text: &str) -> Option<(u16, Host)> {
+    let text = text.split(" #").next().unwrap_or(text);
+    let (first, rest) = text.trim_matches(' ').split_once(' ').unwrap_or((text.trim_matches(' '), ""));
+    let port = ranged(number(first)?, 0, 65_535, &Zero::Itself)?;
+    let host = match rest.trim_matches(' ') {
+        "" => Host::All,
+        path if path.starts_with('/') && port == 0 => Host::Unix(path.into()),
+        host if host.starts_with('/') || host.contains(' ') || !may_be_host(host) => return None,
+        host => Host::Named(host.to_string()),
     };
-    if words.next().is_some() {
-        return None;
-    }
     Some((u16::try_from(port).ok()?, host))
+}
+
+/// Whether it is an address, or no attempt at one: names have letters and no colons.
+pub fn may_be_host(host: &str) -> bool {
+    let is_like_v4 = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    match host.contains(':') {
+        // An interface may stand behind it.
+        true => host.split_once('%').map_or(host, |(address, _)| address).parse::<Ipv6Addr>().is_ok(),
+        false if is_like_v4 => host.parse::<Ipv4Addr>().is_ok(),
+        false => host.chars().all(|it| it.is_alphanumeric() || matches!(it, '-' | '_' | '.')),
+    }
+}
+
+/// Numbers of protocol levels with commas or blanks between: whether 3, 4 and 5 are among them.
+pub fn versions(text: &str) -> Option<[bool; 3]> {
+    let mut versions = [false; 3];
+    for word in text.split([',', ' ']).filter(|word| !word.is_empty()) {
+        let at = ["3", "4", "5"].iter().position(|version| *version == word)?;
+        versions[at] = true;
+    }
+    versions.contains(&true).then_some(versions)
+}
+
+/// Permissions of a file, written as digits of octal.
+pub fn mode(text: &str) -> Option<u32> {
+    let is_octal = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777)
+}
+
+/// The name of a network interface.
+pub fn may_be_interface(name: &str) -> bool {
+    let is_free = |byte: u8| byte > b' ' && byte != b'/' && byte != b':' && byte != 0x7f;
+    (1..=15).contains(&name.len()) && name.bytes().all(is_free) && name != "." && name != ".."
+}
+
+/// `none`, a destination, or `file PATH`. Behind one word a comment may stand, as in Mosquitto.
+pub fn log_destination(text: &str) -> Option<Option<LogDestination>> {
+    let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let rest = if word != "file" && rest.trim_start_matches(' ').starts_with('#') { "" } else { rest };
+    Some(match (word, rest) {
+        ("none", "") => None,
+        ("stdout", "") => Some(LogDestination::Stdout),
+        ("stderr", "") => Some(LogDestination::Stderr),
+        ("syslog", "") => Some(LogDestination::Syslog),
+        ("topic", "") => Some(LogDestination::Topic),
+        ("file", path) if !path.trim_matches(' ').is_empty() => {
+            Some(LogDestination::File(path.trim_matches(' ').into()))
+        }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -270,12 +330,51 @@ mod tests {
             ("", None),
             ("65536", None),
             ("-1", None),
-            ("0 /run/midge.sock", None),
+            ("0 /run/midge.sock", Some((0, Host::Unix("/run/midge.sock".into())))),
+            ("0  /run/with blank", Some((0, Host::Unix("/run/with blank".into())))),
+            ("1883 /run/midge.sock", None),
             ("192.0.2.1:1883", None),
             ("1883 a b", None),
+            ("1883 999.1.1.1", None),
+            ("1883 10.0.0", None),
+            ("1883 ::g", None),
+            ("1883 # mqtt", Some((1883, Host::All))),
+            ("1883 #mqtt", Some((1883, Host::All))),
+            ("1883 ::1 # mqtt", Some((1883, named("::1")))),
+            ("0 run/midge.sock", None),
+            ("1883 box,local", None),
+            ("1883 192.0.2.1:1883", None),
+            ("1883 fe80::1%eth0", Some((1883, named("fe80::1%eth0")))),
         ] {
             assert_eq!(listener(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn protocol_versions() {
+        assert_eq!(versions("3, 5"), Some([true, false, true]));
+        assert_eq!(versions("4"), Some([false, true, false]));
+        assert_eq!(["", ",", "9", "3 6", "311"].map(versions), [None; 5]);
+    }
+
+    #[test]
+    fn interfaces() {
+        assert!(["eth0", "br-lan", "wlan0.1"].iter().all(|name| may_be_interface(name)));
+        assert!(!["", "a/b", "..", "eth0 up", "a-name-too-long-x"].iter().any(|name| may_be_interface(name)));
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!(["660", "0600", "0"].map(mode), [0o660, 0o600, 0].map(Some));
+        assert_eq!(["", "+600", "680", "1777", "rw"].map(mode), [None; 5]);
+    }
+
+    #[test]
+    fn log_destinations() {
+        assert_eq!(log_destination("none"), Some(None));
+        assert_eq!(log_destination("file /var/log/a b"), Some(Some(LogDestination::File("/var/log/a b".into()))));
+        assert_eq!(log_destination("stderr # console"), Some(Some(LogDestination::Stderr)));
+        assert_eq!(["file", "stderr x", "journal", "Stderr"].map(log_destination), [const { None }; 4]);
     }
 
     #[test]

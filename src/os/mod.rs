@@ -1,19 +1,41 @@
-//! What else the system is asked for besides sockets: signals, the descriptor limit, who holds a port, a
-//! descriptor in reserve, memory given back, and a file's lock. Knows nothing of MQTT. Together with `net` the only place with
-//! `unsafe`.
+//! What else the system is asked for besides sockets: signals, users, the background, the descriptor limit, who holds a port, a
+//! descriptor in reserve, memory given back, a file's lock, configuration files; the local time; and what the system is told: the process id, and how the service
+//! does. Knows nothing of MQTT. Together with `net` the only place with `unsafe`.
+//!
+//! A start as a service asks for them in this order: `set_umask`; once the configuration is known `choose_privileges` and
+//! `become_user`, `daemonize`, `PidFile::write`; then listeners and the store; and when everything is there
+//! `Daemon::is_serving` and `Notify::ready`.
 
+mod account;
 mod allocated;
+mod daemon;
+mod disk_files;
 mod file_lock;
 mod limits;
+mod local_time;
 mod memory;
+mod notify;
+mod pid_file;
 mod port_holder;
+mod print;
 mod reserve;
 mod signals;
+mod umask;
+mod user;
 
+pub use account::Owner;
 pub use allocated::{Counting, allocated, memory_of_machine};
+pub use daemon::{Daemon, daemonize};
+pub use disk_files::DiskFiles;
 pub use file_lock::lock_file;
 pub use limits::raise_descriptor_limit;
+pub use local_time::append_local_time;
 pub use memory::{give_back_memory, give_back_pages};
+pub use notify::Notify;
+pub use pid_file::{PidFile, PidFileError};
 pub use port_holder::{Holder, port_holder};
+pub use print::print;
 pub use reserve::Reserve;
-pub use signals::{Signal, Signals};
+pub use signals::{Signal, Signals, without_signals};
+pub use umask::{UmaskError, set_umask};
+pub use user::{Privileges, User, UserError, become_user, choose_privileges, find_user};

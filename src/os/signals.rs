@@ -1,6 +1,7 @@
 //! Signals as something to read: the ones the broker obeys are blocked and arrive on a descriptor that the poll loop
 //! watches like a socket, so no code ever runs inside a signal handler. SIGPIPE needs nothing here: Rust's start-up
-//! code ignores it, and a write to a closed connection is an error like any other.
+//! code ignores it, and a write to a closed connection is an error like any other. SIGQUIT keeps its meaning, which is to end
+//! the process at once with a core dump.
 
 use std::io;
 use std::mem;
@@ -13,8 +14,28 @@ pub enum Signal {
     Terminate,
     /// SIGINT: somebody at a terminal does.
     Interrupt,
+    /// SIGHUP: configuration is to be read again, and log files opened again.
+    Hangup,
     /// SIGUSR1: somebody wants to know how the store is doing.
     User1,
+    /// SIGUSR2: somebody wants to see who subscribes to what.
+    User2,
+    /// SIGRTMIN: the log file was moved away, and is to be opened again.
+    Rotate,
+}
+
+impl Signal {
+    /// All of them by number. The first real-time signal is known at run time only: the C library keeps some for itself.
+    fn all() -> [(libc::c_int, Signal); 6] {
+        [
+            (libc::SIGTERM, Signal::Terminate),
+            (libc::SIGINT, Signal::Interrupt),
+            (libc::SIGHUP, Signal::Hangup),
+            (libc::SIGUSR1, Signal::User1),
+            (libc::SIGUSR2, Signal::User2),
+            (libc::SIGRTMIN(), Signal::Rotate),
+        ]
+    }
 }
 
 /// The read end of the blocked signals. Never closed before the process ends: they stay blocked.
@@ -31,9 +52,9 @@ impl Signals {
         let descriptor = unsafe {
             let mut mask: libc::sigset_t = mem::zeroed();
             libc::sigemptyset(&mut mask);
-            libc::sigaddset(&mut mask, libc::SIGTERM);
-            libc::sigaddset(&mut mask, libc::SIGINT);
-            libc::sigaddset(&mut mask, libc::SIGUSR1);
+            for (number, _) in Signal::all() {
+                libc::sigaddset(&mut mask, number);
+            }
             let error = libc::pthread_sigmask(libc::SIG_BLOCK, &mask, ptr::null_mut());
             if error != 0 {
                 return Err(io::Error::from_raw_os_error(error));
@@ -58,14 +79,29 @@ impl Signals {
             if count != size as libc::ssize_t {
                 return None;
             }
-            match info.ssi_signo as libc::c_int {
-                libc::SIGTERM => return Some(Signal::Terminate),
-                libc::SIGINT => return Some(Signal::Interrupt),
-                libc::SIGUSR1 => return Some(Signal::User1),
-                _ => {}
+            let number = info.ssi_signo as libc::c_int;
+            let signal = Signal::all().into_iter().find_map(|(own, signal)| (own == number).then_some(signal));
+            if signal.is_some() {
+                return signal;
             }
         }
     }
+}
+
+/// What `run` starts inherits a mask that lets no signal through, so that each reaches the thread that reads them.
+pub fn without_signals<T>(run: impl FnOnce() -> T) -> T {
+    // SAFETY: sigset_t is plain data for which all zeros is a valid value, and the calls fill it before it is used. All pointers
+    // are to these locals.
+    let before = unsafe {
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = (mem::zeroed(), mem::zeroed());
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        before
+    };
+    let result = run();
+    // SAFETY: as above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut()) };
+    result
 }
 
 /// For `mio::unix::SourceFd`: readable when a signal waits.
@@ -84,7 +120,7 @@ mod tests {
     fn blocked_signals_are_read_once_and_kill_nobody() {
         let mut signals = Signals::new().unwrap();
         assert_eq!(signals.read(), None);
-        for (number, signal) in [(libc::SIGTERM, Signal::Terminate), (libc::SIGINT, Signal::Interrupt)] {
+        for (number, signal) in Signal::all() {
             // SAFETY: raise has no preconditions.
             assert_eq!(unsafe { libc::raise(number) }, 0);
             assert_eq!(signals.read(), Some(signal));

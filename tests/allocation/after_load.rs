@@ -43,7 +43,7 @@ impl World {
             password: None,
             properties: if version == Version::V5 { properties.as_properties() } else { Properties::EMPTY },
         };
-        let link = self.broker.open(Peer::Unknown, true, self.now);
+        let link = self.broker.open(Peer::Unknown, &rules(), self.now);
         let at = link as usize;
         if self.versions.len() <= at {
             self.versions.resize(at + 1, version);

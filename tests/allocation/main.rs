@@ -6,6 +6,7 @@ mod after_load;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::IoSlice;
+use std::rc::Rc;
 
 use midge::broker::{Broker, LinkId, Peer};
 use midge::buffer::OutBuf;
@@ -13,7 +14,7 @@ use midge::codec::{
     Connect, Packet, Properties, PropertiesBuf, Property, Publish, QoS, RetainHandling, Subscribe, SubscribeOptions,
     Version,
 };
-use midge::config::Config;
+use midge::config::{Config, Rules};
 use midge::time::Millis;
 
 struct Counting;
@@ -66,6 +67,11 @@ fn count(work: impl FnOnce()) -> (u64, u64) {
 
 const NOW: Millis = Millis(1000);
 
+/// Everybody is let in.
+fn rules() -> Rc<Rules> {
+    Rc::new(Rules { allow_anonymous: true, ..Rules::default() })
+}
+
 fn encoded(packet: Packet, version: Version) -> Vec<u8> {
     let mut bytes = Vec::new();
     packet.encode(version, &mut bytes);
@@ -99,7 +105,7 @@ impl Core {
             password: None,
             properties: buf.as_properties(),
         };
-        let link = self.broker.open(Peer::Unknown, true, NOW);
+        let link = self.broker.open(Peer::Unknown, &rules(), NOW);
         self.receive(link, &encoded(Packet::Connect(connect), version));
         link
     }
@@ -224,7 +230,7 @@ fn a_claimed_length_of_256_mb_allocates_nothing_of_it() {
 #[test]
 fn a_string_that_claims_64_kb_allocates_nothing_of_it() {
     let mut core = Core::new();
-    let link = core.broker.open(Peer::Unknown, true, NOW);
+    let link = core.broker.open(Peer::Unknown, &rules(), NOW);
     // A CONNECT of 5.0 whose client id is said to have 65535 bytes.
     let bytes = b"\x10\x10\x00\x04MQTT\x05\x02\x00\x00\x00\xff\xffabc";
     let (_, allocated) = count(|| core.broker.receive(link, bytes, NOW));

@@ -49,14 +49,19 @@ impl Client {
 
     /// Connects, and says what CONNACK was like.
     pub fn greet(port: u16, connect: &Connect) -> (Client, String) {
-        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut client = Client::send_hello(TcpStream::connect(("127.0.0.1", port)).unwrap(), connect);
+        let connack = client.next(|packet| format!("{packet:?}")).expect("no CONNACK");
+        (client, connack)
+    }
+
+    /// Sends CONNECT.
+    pub fn send_hello(socket: TcpStream, connect: &Connect) -> Client {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
         socket.set_nodelay(true).unwrap();
         let mut client = Client { socket, version: connect.version, input: Vec::new() };
         client.send(&Packet::Connect(*connect));
-        let connack = client.next(|packet| format!("{packet:?}")).expect("no CONNACK");
-        (client, connack)
+        client
     }
 
     pub fn send(&mut self, packet: &Packet) {
@@ -91,6 +96,7 @@ impl Client {
             match self.socket.read(&mut bytes) {
                 Ok(0) => return None,
                 Ok(count) => self.input.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
                 Err(error) => panic!("{error}"),
             }

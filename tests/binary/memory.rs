@@ -71,3 +71,17 @@ fn retained(payload: &[u8]) -> Publish<'_> {
         payload,
     }
 }
+
+#[test]
+fn what_is_allocated_is_told_below_sys() {
+    let midge = Midge::start(&["-p", "0", "--memory-limit", "50000000"], None);
+    let port = port(&midge.start_lines(), "ipv4").unwrap();
+    let mut client = Client::connect(port, Version::V311, "c", false);
+    let mut value = |topic: &str| -> u64 {
+        client.subscribe(topic, 0);
+        String::from_utf8(client.next_payload()).unwrap().parse().unwrap()
+    };
+    let (current, maximum) = (value("$SYS/broker/heap/current"), value("$SYS/broker/heap/maximum"));
+    assert!((10_000..10_000_000).contains(&current) && maximum >= current, "{current} {maximum}");
+    assert_eq!(value("$SYS/broker/memory/limit"), 50_000_000);
+}

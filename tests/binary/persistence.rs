@@ -309,7 +309,7 @@ fn start_with_limit(store: &str, kilobytes: u32) -> (Midge, u16) {
     // In units of 512 bytes, for what it starts; and with a write beyond the limit failing instead of killing.
     let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" \"$@\"", 2 * kilobytes);
     let mut command = Command::new("sh");
-    command.args(["-c", &script, env!("CARGO_BIN_EXE_midge")]).args(arguments(store, &[]));
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_midge"), "--user", "root"]).args(arguments(store, &[]));
     let child = command.env_remove("RUST_LOG").stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let midge = Midge::follow(child);
     let port = port(&midge.start_lines(), "ipv4").unwrap();

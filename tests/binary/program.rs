@@ -1,6 +1,7 @@
 //! Starts the program and follows what it says.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -9,16 +10,44 @@ use std::time::Duration;
 /// Far beyond what anything here takes: a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn command(arguments: &[&str], rust_log: Option<&str>) -> Command {
+/// The program with these arguments.
+pub fn command(arguments: &[&str], rust_log: Option<&str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_midge"));
-    command.args(arguments).env_remove("RUST_LOG").stdin(Stdio::null());
+    // Whoever runs the tests, what the program makes belongs to them.
+    command.args(arguments).args(["--user", "root"]).env_remove("RUST_LOG").stdin(Stdio::null());
     command.envs(rust_log.map(|filters| ("RUST_LOG", filters)));
+    command
+}
+
+/// Whether whoever runs the tests is root.
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|of_process| of_process.uid() == 0)
+}
+
+/// The program with these arguments, which becomes this user although the tests are run by root.
+pub fn command_as(user: u32, arguments: &[&str]) -> Command {
+    let mut command = command(arguments, None);
+    let user = user.to_string();
+    command.envs([("PUID", &user), ("PGID", &user)]).stderr(Stdio::piped());
     command
 }
 
 /// Runs the program to its end.
 pub fn run(arguments: &[&str], rust_log: Option<&str>) -> Output {
-    command(arguments, rust_log).output().unwrap()
+    let mut output = command(arguments, rust_log).output().unwrap();
+    output.stdout = without_warning(&output.stdout);
+    output.stderr = without_warning(&output.stderr);
+    output
+}
+
+/// Said when the tests are run by root, whom `--user root` lets stay root; else it says nothing.
+fn is_about_root(line: &str) -> bool {
+    line.contains("keeps running as root")
+}
+
+fn without_warning(text: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(text);
+    text.split_inclusive('\n').filter(|line| !is_about_root(line)).collect::<String>().into_bytes()
 }
 
 /// Runs the program to its failure: its exit code and the only lines it may have written, without their times.
@@ -53,8 +82,8 @@ impl Midge {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
-            for line in stderr.lines() {
-                if sender.send(line.unwrap()).is_err() {
+            for line in stderr.lines().map(Result::unwrap).filter(|line| !is_about_root(line)) {
+                if sender.send(line).is_err() {
                     return;
                 }
             }

@@ -126,7 +126,7 @@ fn a_megabyte_passes_in_both_versions() {
 #[test]
 fn without_descriptors_new_clients_are_turned_away_and_nothing_spins() {
     let child = Command::new("sh")
-        .args(["-c", "ulimit -n 24; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_midge")])
+        .args(["-c", "ulimit -n 24; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_midge"), "--user", "root"])
         .args(OPEN)
         .stderr(std::process::Stdio::piped())
         .stdin(std::process::Stdio::null())

@@ -39,7 +39,7 @@ fn unknown_options_get_the_nearest_name() {
     for (option, expected) in [
         ("--max-queue-messages", "--max-queue-messages; the nearest is --max-queued-messages"),
         ("--allow_anonymous", "--allow_anonymous; the nearest is --allow-anonymous"),
-        ("-c", "-c; the short ones are -p -v -q -h"),
+        ("-x", "-x; the short ones are -p -v -q -c -d -h"),
     ] {
         assert_eq!(fail(&[option]), (USAGE, vec![format!("Error: Unknown option {expected}. See --help.")]));
     }
@@ -50,7 +50,11 @@ fn bad_values_are_told_with_what_is_accepted() {
     for (option, value, expected) in [
         ("--port", "65536", "a number from 0 to 65535"),
         ("--port", "mqtt", "a number from 0 to 65535"),
-        ("--listener", "", "a port from 0 to 65535 and, if wanted, a blank and an address or host"),
+        (
+            "--listener",
+            "",
+            "a port from 0 to 65535 and, if wanted, a blank and an address or host; or 0 and the path of a Unix socket",
+        ),
         ("--allow-anonymous", "yes", "true or false"),
         ("--protocol", "http_api", "mqtt or websockets"),
         ("--queue-policy", "drop", "drop_oldest, drop_newest or reject"),

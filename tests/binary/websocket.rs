@@ -358,7 +358,7 @@ fn a_request_that_never_ends_is_closed_by_the_connect_timeout() {
     // An open WebSocket without CONNECT likewise, with a farewell.
     quiet.expect_close(1000);
     let (_, lines) = midge.stop("TERM");
-    assert_eq!(lines.iter().filter(|line| line.contains("no complete CONNECT came")).count(), 2, "{lines:#?}");
+    assert_eq!(lines.iter().filter(|line| line.contains("No complete CONNECT came")).count(), 2, "{lines:#?}");
 }
 
 #[test]

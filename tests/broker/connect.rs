@@ -2,8 +2,9 @@
 //! in `connect_format`.
 
 use midge::codec::{QoS, Version};
+use midge::config::Config;
 
-use crate::harness::{World, log_count};
+use crate::harness::{World, log_count, rules};
 use crate::hello::{BOTH, EVERY, v5, v31, v311};
 
 #[test]
@@ -128,7 +129,7 @@ fn v311_mqtt_3_1_3_8_no_id_without_clean_session_is_refused_with_code_2() {
 
 #[test]
 fn v311_mqtt_3_1_3_9_an_id_that_is_not_accepted_is_refused_with_code_2() {
-    let mut w = World::with(|config| config.allow_zero_length_clientid = false);
+    let mut w = World::ruled(|rules| rules.allow_zero_length_clientid = false);
     let c = w.connect(v311(""));
     assert_eq!(w.heard(c), "CONNACK 02, closed");
     let c = w.connect(v31(""));
@@ -137,7 +138,7 @@ fn v311_mqtt_3_1_3_9_an_id_that_is_not_accepted_is_refused_with_code_2() {
 
 #[test]
 fn v5_mqtt_3_1_3_8_an_id_that_is_not_accepted_is_refused_with_0x85() {
-    let mut w = World::with(|config| config.allow_zero_length_clientid = false);
+    let mut w = World::ruled(|rules| rules.allow_zero_length_clientid = false);
     let c = w.connect(v5(""));
     assert_eq!(w.heard(c), "CONNACK 85, closed");
 }
@@ -189,7 +190,7 @@ fn v311_mqtt_3_2_2_4_a_refusal_has_no_session_present() {
         let mut w = World::new();
         let c = w.join(hello("c").stored());
         w.hang_up(c);
-        let c = w.dial_as(hello("c").version, false);
+        let c = w.dial_by(hello("c").version, &rules(|rules| rules.allow_anonymous = false));
         w.send(c, &hello("c").stored().bytes());
         let heard = w.heard_bytes(c);
         assert_eq!((heard.len(), heard[0][2]), (1, 0));
@@ -200,7 +201,7 @@ fn v311_mqtt_3_2_2_4_a_refusal_has_no_session_present() {
 #[test]
 fn v311_mqtt_3_2_2_5_a_refusal_is_followed_by_the_end() {
     let mut w = World::new();
-    let c = w.dial_as(Version::V311, false);
+    let c = w.dial_by(Version::V311, &rules(|rules| rules.allow_anonymous = false));
     w.send(c, &v311("c").bytes());
     assert_eq!(w.heard(c), "CONNACK 05, closed");
 }
@@ -209,7 +210,7 @@ fn v311_mqtt_3_2_2_5_a_refusal_is_followed_by_the_end() {
 fn v5_mqtt_3_2_2_7_a_refusal_is_followed_by_the_end() {
     // MQTT-3.1.4-2 (5.0) MQTT-4.13.2-1 (5.0) MQTT-3.14.0-1 (5.0)
     let mut w = World::new();
-    let c = w.dial_as(Version::V5, false);
+    let c = w.dial_by(Version::V5, &rules(|rules| rules.allow_anonymous = false));
     w.send(c, &v5("c").bytes());
     assert_eq!(w.heard(c), "CONNACK 87, closed");
 }
@@ -221,7 +222,7 @@ fn v311_mqtt_3_1_4_5_what_follows_a_refused_connect_has_no_effect() {
         let mut w = World::new();
         let watcher = w.client("watcher");
         w.subscribe(watcher, "# 0");
-        let c = w.dial_as(hello("c").version, false);
+        let c = w.dial_by(hello("c").version, &rules(|rules| rules.allow_anonymous = false));
         let mut bytes = hello("c").bytes();
         bytes.extend(crate::script::encode("SUBSCRIBE #1 t 0, PUBLISH retain t x, PINGREQ", hello("c").version));
         w.send(c, &bytes);
@@ -320,13 +321,13 @@ fn connack_of_5_0_says_what_differs_from_the_standards_defaults() {
     let mut w = World::new();
     let c = w.connect(v5("c"));
     assert_eq!(w.heard_in_full(c), "CONNACK 00 receive-max=20 alias-max=10");
-    let mut w = World::with(|config| {
+    let change = |config: &mut Config| {
         config.max_inflight_messages = 0;
-        config.max_topic_alias = 0;
         config.max_packet_size = 5000;
         config.max_keepalive_s = 60;
         config.persistent_client_expiration_s = 100;
-    });
+    };
+    let mut w = World::with_rules(change, |rules| rules.max_topic_alias = 0);
     let c = w.connect(v5("c").keep_alive(120).with("session-expiry=1000"));
     assert_eq!(w.heard_in_full(c), "CONNACK 00 session-expiry=100 max-packet=5000 keep-alive=60");
     let c = w.connect(v5("c").keep_alive(60).with("session-expiry=100"));
@@ -336,7 +337,7 @@ fn connack_of_5_0_says_what_differs_from_the_standards_defaults() {
 #[test]
 fn v5_mqtt_3_2_2_9_a_limited_qos_is_told_and_a_full_one_is_not() {
     for (qos, told) in [(QoS::AtMostOnce, " max-qos=0"), (QoS::AtLeastOnce, " max-qos=1"), (QoS::ExactlyOnce, "")] {
-        let mut w = World::with(|config| config.max_qos = qos);
+        let mut w = World::ruled(|rules| rules.max_qos = qos);
         let c = w.connect(v5("c"));
         assert_eq!(w.heard_in_full(c), format!("CONNACK 00 receive-max=20{told} alias-max=10"));
     }
@@ -344,7 +345,7 @@ fn v5_mqtt_3_2_2_9_a_limited_qos_is_told_and_a_full_one_is_not() {
 
 #[test]
 fn v5_mqtt_3_2_2_12_a_will_of_unsupported_qos_is_refused_with_0x9b() {
-    let mut w = World::with(|config| config.max_qos = QoS::AtLeastOnce);
+    let mut w = World::ruled(|rules| rules.max_qos = QoS::AtLeastOnce);
     let c = w.connect(v5("c").will("q2 t x"));
     assert_eq!(w.heard(c), "CONNACK 9b, closed");
     let c = w.connect(v5("c").will("q1 t x"));

@@ -5,12 +5,17 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::path::Path;
+use std::rc::Rc;
 use std::sync::Once;
 
-use midge::broker::{Batch, Broker, HangUp, LinkId, Part, Peer, Replay};
+use midge::access::acl;
+use midge::access::passwords::{self, Allowed, Check};
+use midge::broker::{Batch, Broker, HangUp, LinkId, LoginId, Part, Peer, Replay};
 use midge::buffer::OutBuf;
 use midge::codec::{self, Direction, Packet, QoS, Split, Version};
-use midge::config::{Config, Persistence};
+use midge::config::{Config, Loaded, Persistence, Rules};
+use midge::logger::Kind;
 use midge::time::Millis;
 
 use crate::hello::{Hello, v311};
@@ -29,6 +34,12 @@ pub struct World {
     pub broker: Broker,
     pub now: Millis,
     pub disk: Disk,
+    /// Of those who dial without others being named.
+    pub rules: Rc<Rules>,
+    /// Passwords are not checked before `World::check_passwords`.
+    pub is_login_slow: bool,
+    /// The one that is being checked.
+    taken: Option<(LoginId, Check)>,
     ends: Vec<End>,
 }
 
@@ -81,15 +92,33 @@ impl World {
     }
 
     pub fn with(change: impl FnOnce(&mut Config)) -> World {
+        World::with_rules(change, |_| ())
+    }
+
+    /// With other rules for all clients.
+    pub fn ruled(change: impl FnOnce(&mut Rules)) -> World {
+        World::with_rules(|_| (), change)
+    }
+
+    pub fn with_rules(change: impl FnOnce(&mut Config), change_rules: impl FnOnce(&mut Rules)) -> World {
         capture_log();
         let mut config = Config::default();
         change(&mut config);
+        let rules = rules(change_rules);
         if IS_STORED && config.persistence == Persistence::Off {
             config.persistence = Persistence::Always;
         }
         // Not 0, so that a time nobody set shows.
         let (now, disk) = (Millis(1_000_000), Disk::default());
-        World { broker: Broker::new(config, 0x5EED), now, disk, ends: Vec::new() }
+        World {
+            broker: Broker::new(config, 0x5EED),
+            now,
+            disk,
+            rules,
+            is_login_slow: false,
+            taken: None,
+            ends: Vec::new(),
+        }
     }
 
     /// With a store that makes everything safe at once.
@@ -136,6 +165,7 @@ impl World {
     /// The power is cut: what was not safe is lost, and so are the connections. The broker starts again.
     pub fn cut_power(&mut self) {
         self.disk.under_way = None;
+        self.taken = None;
         self.broker = self.replayed();
         self.ends.iter_mut().for_each(|end| {
             end.link = None;
@@ -158,12 +188,13 @@ impl World {
 
     /// A connection on which nothing was said yet; what the broker says is read as `version`.
     pub fn dial(&mut self, version: Version) -> Client {
-        self.dial_as(version, true)
+        self.dial_by(version, &self.rules.clone())
     }
 
-    pub fn dial_as(&mut self, version: Version, allow_anonymous: bool) -> Client {
+    /// Through a listener with other rules than the world's.
+    pub fn dial_by(&mut self, version: Version, rules: &Rc<Rules>) -> Client {
         let peer = Peer::V4([192, 0, 2, 7].into(), 40_000 + self.ends.len() as u16);
-        let link = self.broker.open(peer, allow_anonymous, self.now);
+        let link = self.broker.open(peer, rules, self.now);
         self.ends.push(End {
             link: Some(link),
             version,
@@ -183,14 +214,24 @@ impl World {
 
     /// Dials and sends CONNECT, however that is answered.
     pub fn connect(&mut self, hello: Hello) -> Client {
-        let client = self.dial(hello.version);
+        self.connect_by(&self.rules.clone(), hello)
+    }
+
+    /// As `connect`, through a listener with other rules.
+    pub fn connect_by(&mut self, rules: &Rc<Rules>, hello: Hello) -> Client {
+        let client = self.dial_by(hello.version, rules);
         self.send(client, &hello.bytes());
         client
     }
 
     /// Connects and is let in; what follows CONNACK is left to be heard.
     pub fn join(&mut self, hello: Hello) -> Client {
-        let client = self.connect(hello);
+        self.join_by(&self.rules.clone(), hello)
+    }
+
+    /// As `join`, through a listener with other rules.
+    pub fn join_by(&mut self, rules: &Rc<Rules>, hello: Hello) -> Client {
+        let client = self.connect_by(rules, hello);
         let answer = self.hear_one(client).unwrap_or_default();
         assert!(answer.starts_with("CONNACK 00"), "not let in: {answer}");
         client
@@ -379,6 +420,21 @@ impl World {
         self.ends[client].sent.len()
     }
 
+    /// The broker is told another configuration.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
+        let mut config = self.broker.config().clone();
+        change(&mut config);
+        self.broker.reconfigure(config, self.now);
+        self.turn();
+    }
+
+    /// The listener of the client has other rules.
+    pub fn set_rules(&mut self, client: Client, rules: &Rc<Rules>) {
+        let link = self.link(client);
+        self.broker.set_rules(link, rules, self.now);
+        self.turn();
+    }
+
     /// Whether output waits for the client, or the client's answers for the broker.
     pub fn pending(&self, client: Client) -> bool {
         !self.broker.output(self.link(client)).is_empty() || self.unread(client) > 0
@@ -435,6 +491,7 @@ impl World {
         let mut rounds = 0;
         loop {
             let has_read = self.read();
+            self.log_in();
             self.broker.tick(self.now);
             let mut readable = Vec::new();
             self.broker.resume(&mut readable, self.now);
@@ -451,6 +508,31 @@ impl World {
             }
         }
         self.broker.check_invariants();
+    }
+
+    /// The helper thread of the server: one check at a time.
+    fn log_in(&mut self) {
+        while self.taken.is_none() {
+            self.taken = self.broker.take_login(self.now);
+            if self.taken.is_none() || self.is_login_slow {
+                return;
+            }
+            self.finish_check();
+        }
+    }
+
+    fn finish_check(&mut self) {
+        if let Some((id, check)) = self.taken.take() {
+            self.broker.login(id, check.run(), self.now);
+        }
+    }
+
+    /// The check that is under way is done; whether there was one.
+    pub fn check_password(&mut self) -> bool {
+        let is_under_way = self.taken.is_some();
+        self.finish_check();
+        self.turn();
+        is_under_way
     }
 
     /// One read of each socket that has something and may be read.
@@ -537,6 +619,26 @@ impl End {
     }
 }
 
+/// The default rules, but that everybody is let in, and with a change.
+pub fn rules(change: impl FnOnce(&mut Rules)) -> Rc<Rules> {
+    let mut rules = Rules { allow_anonymous: true, ..Rules::default() };
+    change(&mut rules);
+    Rc::new(rules)
+}
+
+/// Users by a password file without faults, which is at `/passwd`.
+pub fn users(file: &str) -> Option<Loaded<passwords::Passwords>> {
+    let (passwords, faults) = passwords::parse(file.as_bytes(), &Allowed::default());
+    assert_eq!(faults, []);
+    Some(Loaded::new(Path::new("/passwd"), passwords))
+}
+
+/// Rights by an access control file without faults, which is at `/acl`.
+pub fn rights(file: &str) -> Option<Loaded<acl::Acl>> {
+    let (acl, _) = acl::parse(file.as_bytes()).expect("a file without faults");
+    Some(Loaded::new(Path::new("/acl"), acl))
+}
+
 /// A whole packet of the broker.
 pub fn decode(frame: &[u8], version: Version) -> Packet<'_> {
     let Ok(Split::Frame { body, len }) = codec::split_frame(frame, 0) else { panic!("no whole packet") };
@@ -580,7 +682,8 @@ impl log::Log for Capture {
     }
 
     fn log(&self, record: &log::Record) {
-        LOG.with_borrow_mut(|lines| lines.push(format!("{}: {}", record.level(), record.args())));
+        let (kind, text) = (Kind::of(record.metadata()), record.args());
+        LOG.with_borrow_mut(|lines| lines.push(format!("{kind:?}: {text}")));
     }
 
     fn flush(&self) {}
@@ -590,12 +693,13 @@ fn capture_log() {
     static SET: Once = Once::new();
     SET.call_once(|| {
         log::set_logger(&Capture).expect("one logger");
-        log::set_max_level(log::LevelFilter::Info);
+        log::set_max_level(log::LevelFilter::Debug);
     });
     LOG.with_borrow_mut(Vec::clear);
 }
 
-/// How many lines of this world's log contain `text`.
+/// How many lines of this world's log contain `text`; each begins with its kind. Lines for debugging count only if asked for.
 pub fn log_count(text: &str) -> usize {
-    LOG.with_borrow(|lines| lines.iter().filter(|line| line.contains(text)).count())
+    let is_wanted = |line: &&String| line.starts_with("Debug: ") == text.starts_with("Debug: ");
+    LOG.with_borrow(|lines| lines.iter().filter(is_wanted).filter(|line| line.contains(text)).count())
 }

@@ -33,7 +33,7 @@ fn v5_mqtt_3_3_2_9_an_alias_above_the_maximum_is_told_0x94() {
 
 #[test]
 fn v5_mqtt_3_2_2_18_without_a_maximum_every_alias_is_told_0x94() {
-    let mut w = World::with(|config| config.max_topic_alias = 0);
+    let mut w = World::ruled(|rules| rules.max_topic_alias = 0);
     let c = w.connect(v5("c"));
     assert_eq!(w.heard_in_full(c), "CONNACK 00 receive-max=20");
     w.tell(c, "PUBLISH t x alias=1");

@@ -277,7 +277,7 @@ fn payload_limits_drop_the_message_and_keep_the_connection() {
 
 #[test]
 fn v5_mqtt_3_2_2_11_a_publish_above_maximum_qos_is_told_0x9b() {
-    let mut w = World::with(|config| config.max_qos = QoS::AtLeastOnce);
+    let mut w = World::ruled(|rules| rules.max_qos = QoS::AtLeastOnce);
     let c = w.join(v5("c"));
     w.tell(c, "PUBLISH q1 #1 t x");
     assert_eq!(w.heard(c), "PUBACK #1 10");

@@ -232,3 +232,16 @@ fn v311_mqtt_3_3_1_8_the_same_message_is_retained_for_one_and_live_for_another()
     w.subscribe(other, "t 0");
     assert_eq!(w.heard(other), "PUBLISH retain t x");
 }
+
+#[test]
+fn an_expired_retained_message_goes_though_nobody_touches_it() {
+    // What Mosquitto sweeps for every retain_expiry_interval.
+    let mut w = World::new();
+    let p = w.join(v5("p"));
+    w.publish(p, "retain a x expiry=10");
+    w.publish(p, "retain b x expiry=20");
+    w.advance_s(11);
+    assert_eq!(w.broker.retained_count(), 1);
+    w.advance_s(10);
+    assert_eq!((w.broker.retained_count(), w.broker.retained_bytes()), (0, 0));
+}

@@ -3,6 +3,7 @@
 
 use midge::broker::Part;
 use midge::codec::Version;
+use midge::config::{Autosave, Persistence};
 
 use crate::harness::{Client, World};
 use crate::hello::{BOTH, EVERY, v5, v311};
@@ -902,4 +903,64 @@ fn retained_messages_that_are_neither_written_nor_acknowledged_are_still_owed() 
             w.hang_up(s);
         }
     }
+}
+
+/// A retained message of QoS 0 is acknowledged by nobody.
+fn retain_without_acknowledgement(autosave: Option<Autosave>) -> World {
+    let mut w = World::with(|config| (config.persistence, config.autosave) = (Persistence::Always, autosave));
+    let p = w.client("p");
+    w.disk.is_slow = true;
+    w.tell(p, "PUBLISH q0 retain t x");
+    w
+}
+
+#[test]
+fn what_nobody_waits_for_is_written_when_autosave_says_so() {
+    for (autosave, not_after_s, after_s) in
+        [(None, 4, 2), (Some(Autosave::Seconds(300)), 299, 2), (Some(Autosave::Seconds(0)), 86_400, 400 * 86_400)]
+    {
+        let mut w = retain_without_acknowledgement(autosave);
+        w.advance_s(not_after_s);
+        assert!(!w.sync(), "{autosave:?}");
+        w.advance_s(after_s);
+        assert!(w.sync(), "{autosave:?}");
+    }
+}
+
+#[test]
+fn autosave_may_count_changes() {
+    let mut w = retain_without_acknowledgement(Some(Autosave::Changes(4)));
+    let p = w.client("q");
+    w.tell(p, "PUBLISH q0 retain u x");
+    w.advance_s(3600);
+    assert!(!w.sync());
+    w.tell(p, "PUBLISH q0 retain v x, PUBLISH q0 retain w x");
+    assert!(w.sync());
+    w.cut_power();
+    assert_eq!(w.broker.retained_count(), 4);
+}
+
+#[test]
+fn what_waits_is_written_when_the_broker_is_told_to_or_ends() {
+    let mut w = retain_without_acknowledgement(Some(Autosave::Seconds(0)));
+    w.broker.save_now(w.now);
+    w.turn();
+    assert!(w.sync());
+    // Nothing is left, and so nothing is written.
+    w.broker.save_now(w.now);
+    w.turn();
+    assert!(!w.sync());
+}
+
+#[test]
+fn what_is_acknowledged_does_not_wait_for_autosave() {
+    let mut w =
+        World::with(|config| (config.persistence, config.autosave) = (Persistence::Always, Some(Autosave::Seconds(0))));
+    let p = w.client("p");
+    w.disk.is_slow = true;
+    w.tell(p, "PUBLISH q0 retain t x, PUBLISH q1 retain #1 u x");
+    assert!(w.sync());
+    assert!(w.heard(p).contains("PUBACK #1"));
+    w.cut_power();
+    assert_eq!(w.broker.retained_count(), 2);
 }

@@ -58,7 +58,7 @@ fn v5_mqtt_3_9_3_2_a_failure_has_a_reason() {
 fn v311_mqtt_3_8_4_6_the_granted_qos_may_be_below_the_requested_one() {
     // MQTT-3.2.2-10 (5.0)
     for hello in BOTH {
-        let mut w = World::with(|config| config.max_qos = midge::codec::QoS::AtLeastOnce);
+        let mut w = World::ruled(|rules| rules.max_qos = midge::codec::QoS::AtLeastOnce);
         let c = w.join(hello("c"));
         w.tell(c, "SUBSCRIBE #1 a 0 b 1 c 2");
         assert_eq!(w.heard(c), "SUBACK #1 00 01 01");

@@ -1,11 +1,14 @@
 //! What the fuzz targets do with their bytes. No libFuzzer here: the same code runs on made-up input in `cargo test`.
 
 use std::io::IoSlice;
+use std::path::Path;
+use std::rc::Rc;
 
+use midge::access::acl;
 use midge::broker::{Broker, HangUp, LinkId, Peer};
 use midge::buffer::OutBuf;
 use midge::codec::{self, Direction, QoS, Split, Version};
-use midge::config::{Config, QueuePolicy};
+use midge::config::{Config, Loaded, QueuePolicy, Rules};
 use midge::time::Millis;
 use midge::topic;
 
@@ -107,7 +110,7 @@ pub fn broker(data: &[u8]) {
     };
     let mut world = World::new(config);
     while !source.0.is_empty() {
-        match source.byte() % 16 {
+        match source.byte() % 19 {
             0 => drop(world.dial(VERSIONS[source.below(3)])),
             1 | 2 => drop(world.connect_with(&mut source)),
             3 => {
@@ -168,6 +171,19 @@ pub fn broker(data: &[u8]) {
                 let link = world.pick(&mut source);
                 world.receive(link, &[[0xC0, 0xE0][source.below(2)], 0]);
             }
+            15 => {
+                let mut config = world.broker.config().clone();
+                config.max_inflight_messages = [1, 2, 20, 0][source.below(4)];
+                config.max_inflight_bytes = [0, 1, 400][source.below(3)];
+                config.max_queued_messages = [1, 5, 1000][source.below(3)];
+                config.retry_interval_s = [0, 1, 20][source.below(3)];
+                config.stall_timeout_ms = [1, 100, 1000][source.below(3)];
+                config.sys_interval_s = [0, 1, 10][source.below(3)];
+                config.persistent_client_expiration_s = [0, 1, 100][source.below(3)];
+                config.memory_limit = [0, 1000][source.below(2)];
+                world.broker.reconfigure(config, world.now);
+            }
+            16 => world.change_rules(&mut source),
             _ => world.turn(),
         }
         world.broker.check_invariants();
@@ -223,6 +239,8 @@ pub struct World {
     pub now: Millis,
     /// What the broker says need not be well-formed.
     pub is_lenient: bool,
+    /// Of those who dial next.
+    rules: Rc<Rules>,
     ends: Vec<End>,
 }
 
@@ -242,7 +260,8 @@ impl World {
     }
 
     pub fn around(broker: Broker, now: Millis) -> World {
-        World { broker, now, is_lenient: false, ends: Vec::new() }
+        let rules = Rc::new(Rules { allow_anonymous: true, ..Rules::default() });
+        World { broker, rules, now, is_lenient: false, ends: Vec::new() }
     }
 
     /// A client with a session that lasts.
@@ -262,7 +281,7 @@ impl World {
     }
 
     fn dial(&mut self, version: Version) -> usize {
-        let link = self.broker.open(Peer::Unknown, true, self.now);
+        let link = self.broker.open(Peer::Unknown, &self.rules, self.now);
         self.ends.push(End { link: Some(link), version, room: usize::MAX, left: usize::MAX, received: Vec::new() });
         self.ends.len() - 1
     }
@@ -302,6 +321,28 @@ impl World {
         codec::Packet::Connect(connect).encode(version, &mut bytes);
         self.receive(at, &bytes);
         at
+    }
+
+    /// Other rules, for those who dial next and for one who is there.
+    fn change_rules(&mut self, source: &mut Source) {
+        let flags = source.byte();
+        self.rules = Rc::new(Rules {
+            allow_anonymous: flags & 3 != 3,
+            use_username_as_clientid: flags & 12 == 12,
+            accept_protocol_versions: [flags & 16 == 0, true, flags & 32 == 0],
+            mount_point: ["", "a/", "a", "$x/"][source.below(4)].to_string(),
+            max_qos: [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][source.below(3)],
+            max_topic_alias_broker: [0, 1, 10][source.below(3)],
+            acl: (flags & 64 != 0).then(|| {
+                let (acl, _) = acl::parse(b"topic a/#\ntopic deny a/b\npattern read %c/#\n").expect("it has no faults");
+                Loaded::new(Path::new("acl"), acl)
+            }),
+            ..Rules::default()
+        });
+        let at = self.pick(source);
+        if let Some(link) = self.ends.get(at).and_then(|end| end.link) {
+            self.broker.set_rules(link, &self.rules, self.now);
+        }
     }
 
     fn pick(&self, source: &mut Source) -> usize {

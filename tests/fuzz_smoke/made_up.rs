@@ -1,6 +1,6 @@
 //! The bodies of the fuzz targets on input made from fixed seeds.
 
-use crate::{bodies, store, websocket};
+use crate::{access, bodies, config, store, websocket};
 
 fn run(body: fn(&[u8]), seed: u64, rounds: u32) {
     let mut state = seed;
@@ -45,4 +45,19 @@ fn journal() {
 #[test]
 fn records() {
     run(store::records, 6, 10_000);
+}
+
+#[test]
+fn config() {
+    run(config::config, 7, 3000);
+}
+
+#[test]
+fn acl() {
+    run(access::acl, 7, 5000);
+}
+
+#[test]
+fn passwords() {
+    run(access::passwords, 8, 5000);
 }

@@ -1,11 +1,12 @@
 //! Bugs that fuzzing, or reading for it, found. Each test is named for what went wrong.
 
 use std::io::IoSlice;
+use std::rc::Rc;
 
 use midge::broker::{Broker, HangUp, LinkId, Peer};
 use midge::buffer::OutBuf;
 use midge::codec::{Direction, Packet, QoS, ReasonCode, Split, Version, decode, split_frame};
-use midge::config::Config;
+use midge::config::{Config, Rules};
 use midge::time::Millis;
 
 const NOW: Millis = Millis(0);
@@ -56,8 +57,13 @@ fn publish(topic: &str, qos: QoS, properties: &[u8], payload: &[u8]) -> Vec<u8> 
     frame(0x30 | (qos as u8) << 1, &body)
 }
 
+/// Everybody is let in.
+fn rules() -> Rc<Rules> {
+    Rc::new(Rules { allow_anonymous: true, ..Rules::default() })
+}
+
 fn open(broker: &mut Broker, client_id: &str) -> LinkId {
-    let id = broker.open(Peer::Unknown, true, NOW);
+    let id = broker.open(Peer::Unknown, &rules(), NOW);
     broker.receive(id, &connect(client_id), NOW);
     id
 }
@@ -173,7 +179,7 @@ fn a_message_that_outgrows_the_largest_packet_on_its_way_is_not_sent() {
         let mut broker = Broker::new(Config::default(), 1);
         let subscriber = match version {
             Version::V5 => open(&mut broker, "subscriber"),
-            _ => broker.open(Peer::Unknown, true, NOW),
+            _ => broker.open(Peer::Unknown, &rules(), NOW),
         };
         if version != Version::V5 {
             broker.receive(subscriber, &frame(0x10, b"\x00\x04MQTT\x04\x02\x00\x00\x00\x01s"), NOW);

@@ -4,6 +4,7 @@
 
 use std::hint::black_box;
 use std::io::IoSlice;
+use std::rc::Rc;
 
 use midge::broker::{Broker, LinkId, Peer};
 use midge::buffer::OutBuf;
@@ -11,12 +12,17 @@ use midge::codec::{
     self, Ack, Connect, Direction, Packet, Properties, PropertiesBuf, Property, Publish, QoS, ReasonCode,
     RetainHandling, Split, Subscribe, SubscribeOptions, Version,
 };
-use midge::config::Config;
+use midge::config::{Config, Rules};
 use midge::time::Millis;
 
 /// Messages that arrive with one read.
 const BURST: usize = 32;
 const NOW: Millis = Millis(1000);
+
+/// Everybody is let in.
+fn rules() -> Rc<Rules> {
+    Rc::new(Rules { allow_anonymous: true, ..Rules::default() })
+}
 
 /// What is published, and who gets it.
 struct Workload {
@@ -124,7 +130,7 @@ impl Core {
             password: None,
             properties: properties.as_properties(),
         };
-        let link = self.broker.open(Peer::Unknown, true, NOW);
+        let link = self.broker.open(Peer::Unknown, &rules(), NOW);
         self.turn(link, &encoded(&Packet::Connect(connect), self.version), false);
         link
     }

@@ -27,7 +27,7 @@ impl World {
         self.calm();
         self.settle(100_000);
         for version in [Version::V311, Version::V5] {
-            let number = self.add_client(inspector(self.clients.len(), version, &self.plan.config));
+            let number = self.add_client(inspector(self.clients.len(), version, &self.plan.rules));
             self.begin(number, true);
         }
         self.settle(2_000);

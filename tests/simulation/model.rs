@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use midge::codec::{Connect, Direction, Packet, Property, Publish, QoS, Split, Version, decode, split_frame};
-use midge::config::Config;
+use midge::config::{Config, Rules};
 use midge::topic::ShareFilter;
 
 use super::ledger::*;
@@ -15,6 +15,7 @@ pub const ANY_CODE: u8 = 0xFE;
 
 pub struct Model {
     pub config: Config,
+    pub rules: Rules,
     pub messages: Vec<Message>,
     pub instances: Vec<Instance>,
     pub sessions: Vec<Session>,
@@ -33,9 +34,10 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(config: Config, has_hostile: bool, trace: bool) -> Model {
+    pub fn new(config: Config, rules: Rules, has_hostile: bool, trace: bool) -> Model {
         Model {
             config,
+            rules,
             messages: Vec::new(),
             instances: Vec::new(),
             sessions: Vec::new(),
@@ -302,7 +304,7 @@ impl Model {
             });
         }
         let moment = self.moment;
-        let qos = (options.qos as u8).min(self.config.max_qos as u8);
+        let qos = (options.qos as u8).min(self.rules.max_qos as u8);
         let session = &mut self.sessions[session];
         for (at, subscription) in session.subscriptions.iter_mut().enumerate() {
             // Also what an earlier SUBSCRIBE should have replaced that may have been lost with its link.

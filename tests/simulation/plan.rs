@@ -2,12 +2,13 @@
 //! faults. Swarm style: every feature is off in some worlds, so that others get room.
 
 use midge::codec::{QoS, Version};
-use midge::config::{Config, QueuePolicy};
+use midge::config::{Config, QueuePolicy, Rules};
 
 use super::rng::Rng;
 
 pub struct Plan {
     pub config: Config,
+    pub rules: Rules,
     pub clients: Vec<Profile>,
     pub topics: Vec<&'static str>,
     pub filters: Vec<&'static str>,
@@ -85,6 +86,7 @@ const FILTERS: [&str; 18] = [
 impl Plan {
     pub fn new(rng: &mut Rng) -> Plan {
         let config = config(rng);
+        let rules = rules(rng);
         let topic_count = rng.between(2, 8);
         let topics: Vec<&str> = (0..topic_count).map(|_| *rng.pick(&TOPICS)).collect();
         let filter_count = rng.between(3, 10);
@@ -94,7 +96,7 @@ impl Plan {
             filters.push("#");
         }
         let client_count = rng.between(3, 12);
-        let clients = (0..client_count).map(|number| profile(rng, number, &config)).collect();
+        let clients = (0..client_count).map(|number| profile(rng, number, &rules)).collect();
         let is_wild = rng.chance(70);
         let mut rate = |percent: usize, max: usize| if rng.chance(percent) { rng.between(1, max) } else { 0 };
         let rates = Rates {
@@ -126,6 +128,7 @@ impl Plan {
             jump_percent: *rng.pick(&[0, 0, 1]),
             will_percent: *rng.pick(&[0, 50]),
             config,
+            rules,
         }
     }
 }
@@ -145,14 +148,22 @@ fn config(rng: &mut Rng) -> Config {
         allow_duplicate_messages: rng.chance(50),
         upgrade_outgoing_qos: rng.chance(15),
         retain_available: !rng.chance(10),
-        max_qos: *rng.pick(&[QoS::ExactlyOnce, QoS::ExactlyOnce, QoS::ExactlyOnce, QoS::ExactlyOnce, QoS::AtLeastOnce]),
-        max_topic_alias: *rng.pick(&[0, 3, 10]),
-        max_topic_alias_broker: *rng.pick(&[0, 2, 10]),
         ..Config::default()
     }
 }
 
-fn profile(rng: &mut Rng, number: usize, config: &Config) -> Profile {
+/// Of all listeners. After `config`.
+fn rules(rng: &mut Rng) -> Rules {
+    Rules {
+        allow_anonymous: true,
+        max_qos: *rng.pick(&[QoS::ExactlyOnce, QoS::ExactlyOnce, QoS::ExactlyOnce, QoS::ExactlyOnce, QoS::AtLeastOnce]),
+        max_topic_alias: *rng.pick(&[0, 3, 10]),
+        max_topic_alias_broker: *rng.pick(&[0, 2, 10]),
+        ..Rules::default()
+    }
+}
+
+fn profile(rng: &mut Rng, number: usize, rules: &Rules) -> Profile {
     let version = *rng.pick(&[Version::V31, Version::V311, Version::V311, Version::V5, Version::V5]);
     let is_5 = version == Version::V5;
     let is_durable = rng.chance(60);
@@ -171,12 +182,12 @@ fn profile(rng: &mut Rng, number: usize, config: &Config) -> Profile {
         hold_percent: *rng.pick(&[0, 0, 20, 70]),
         uses_aliases: is_5 && rng.chance(50),
         uses_subscription_ids: is_5 && rng.chance(50),
-        qos_max: (config.max_qos as u8).min(*rng.pick(&[0, 1, 2, 2, 2])),
+        qos_max: (rules.max_qos as u8).min(*rng.pick(&[0, 1, 2, 2, 2])),
     }
 }
 
 /// A late client that looks at what is retained.
-pub fn inspector(number: usize, version: Version, config: &Config) -> Profile {
+pub fn inspector(number: usize, version: Version, rules: &Rules) -> Profile {
     Profile {
         id: format!("inspector{number}"),
         version,
@@ -191,6 +202,6 @@ pub fn inspector(number: usize, version: Version, config: &Config) -> Profile {
         hold_percent: 0,
         uses_aliases: false,
         uses_subscription_ids: false,
-        qos_max: config.max_qos as u8,
+        qos_max: rules.max_qos as u8,
     }
 }

@@ -1,6 +1,8 @@
 //! One world: the broker, its clients, the connections between them, and a clock that only this file moves. A turn is the
 //! server's turn: accept, read, tick, resume, write, free; between the calls the model looks at what came of them.
 
+use std::rc::Rc;
+
 use midge::broker::{Broker, HangUp, Peer};
 use midge::config::Persistence;
 use midge::time::Millis;
@@ -55,9 +57,9 @@ impl World {
             // What is stored is noted, and nobody waits for it.
             plan.config.persistence = Persistence::Never;
         }
-        let mut model = Model::new(plan.config.clone(), plan.has_hostile, trace);
+        let mut model = Model::new(plan.config.clone(), plan.rules.clone(), plan.has_hostile, trace);
         model.topics = plan.topics.iter().map(|topic| topic.to_string()).collect();
-        model.note(|| format!("{:?}", plan.config));
+        model.note(|| format!("{:?} {:?}", plan.config, plan.rules));
         let broker = Broker::new(plan.config.clone(), seed);
         let saboteur = bug.map(|bug| Saboteur::new(bug, seed));
         let mut world = World {
@@ -212,10 +214,11 @@ impl World {
     }
 
     fn accept(&mut self) {
+        let rules = Rc::new(self.plan.rules.clone());
         for number in 0..self.live.len() {
             let at = self.live[number];
             if self.conns[at].link.is_none() && !self.conns[at].is_closed_by_broker {
-                let link = self.node.broker.open(Peer::Unknown, true, self.now());
+                let link = self.node.broker.open(Peer::Unknown, &rules, self.now());
                 self.conns[at].link = Some(link);
                 self.node.opened(link, at);
             }

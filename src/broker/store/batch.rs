@@ -79,6 +79,11 @@ impl Broker {
         (due != Millis::NEVER).then_some(due)
     }
 
+    /// What waits to be stored is due now, whatever it could have waited for.
+    pub fn save_now(&mut self, now: Millis) {
+        self.clients.store.save_now(now);
+    }
+
     /// Appends the records of a batch to `out`; nothing if nothing is to be written. The one before must be durable.
     /// `is_last`: nothing may wait for another batch.
     pub fn take_batch(&mut self, out: &mut Vec<u8>, is_last: bool, now: Millis) -> Option<Batch> {
@@ -86,6 +91,7 @@ impl Broker {
         let store = &mut clients.store;
         debug_assert!(store.durable + 1 == store.open && store.written.is_empty());
         store.due = Millis::NEVER;
+        store.lazy_changes = 0;
         out.append(&mut store.records);
         store.records.shrink_to(super::RECORDS_MAX);
         for id in std::mem::take(&mut store.sessions) {
@@ -373,7 +379,8 @@ impl Session {
             client_id: &self.client_id,
             expiry_s: self.expiry_s,
             expires_at: self.expires_at,
-            will: self.will.as_deref().map(Will::as_record),
+            // After a restart nobody knows who it was judged as.
+            will: self.will_that_may_be().map(Will::as_record),
         }
     }
 }

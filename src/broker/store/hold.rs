@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use super::super::link::{LinkId, Paused, State};
 use super::super::message::{Message, MessageParts};
 use super::super::publish::Answer;
-use super::super::session::Queued;
+use super::super::session::{Queued, WindowLimits};
 use super::super::{Broker, Clients, NONE};
 use super::LAZY;
 use super::record::Record;
@@ -98,6 +98,7 @@ impl Clients {
             && let Some(packet) = held.pop_front()
         {
             link.output.tail(pool).extend_from_slice(&packet.bytes);
+            link.unwritten_packets += 1;
             stats.packets_sent += 1;
             is_released = true;
         }
@@ -192,20 +193,21 @@ impl Clients {
     }
 
     /// Whether a message may be given its packet id, to be sent when that is safe.
-    pub fn can_prepare(&self, session: u32, qos: QoS) -> bool {
+    pub fn can_prepare(&self, session: u32, qos: QoS, payload_len: usize) -> bool {
         let session = &self.sessions[session as usize];
         if qos < QoS::ExactlyOnce || !session.is_stored() || !self.store.is_strict() {
             return false;
         }
         let Some(link) = self.links.get(session.link as usize) else { return false };
         session.delivery.as_deref().is_some_and(|delivery| {
-            delivery.queue.is_empty() && delivery.has_window(link.window, self.window_bytes_max())
+            delivery.queue.is_empty()
+                && delivery.has_window(link.window, WindowLimits::of(&self.config), || payload_len)
         })
     }
 
     /// Gives packet ids to queued messages that may be sent when those are safe, as far as the window goes.
     pub fn prepare_queue(&mut self, session_id: u32, now: Millis) {
-        let bytes_max = self.window_bytes_max();
+        let limits = WindowLimits::of(&self.config);
         loop {
             let session = &mut self.sessions[session_id as usize];
             let (Some(delivery), Some(link)) = (session.delivery.as_deref_mut(), self.links.get(session.link as usize))
@@ -213,7 +215,8 @@ impl Clients {
                 return;
             };
             let is_next = |first: &Queued| first.qos == QoS::ExactlyOnce && first.message.expires_at() > now;
-            if !delivery.queue.front().is_some_and(is_next) || !delivery.has_window(link.window, bytes_max) {
+            let Some(first) = delivery.queue.front().filter(|first| is_next(first)) else { return };
+            if !delivery.has_window(link.window, limits, || first.message.payload().len()) {
                 return;
             }
             let Some(queued) = delivery.pop() else { return };
@@ -239,6 +242,7 @@ impl Gated {
 impl Broker {
     /// Batch `position`, and all before it, is as safe as it will be: what waited for it goes on.
     pub fn durable(&mut self, position: u64, now: Millis) {
+        self.note_time(now);
         self.clients.store.durable = position;
         for publish in std::mem::take(&mut self.clients.store.written) {
             self.clients.settle(publish);
@@ -292,12 +296,12 @@ impl Broker {
         publisher: u32,
         link: LinkId,
         now: Millis,
-    ) -> Answer {
+    ) -> Answer<'static> {
         self.clients.store.is_handing_on = true;
         let answer = self.distribute(&message.parts(), packet_id, publisher, link, now);
         self.clients.store.is_handing_on = false;
         self.clients.store.routed.push((number, message.clone()));
-        self.clients.store.want(now + LAZY, now);
+        self.clients.store.want_lazily(LAZY, now);
         answer
     }
 }

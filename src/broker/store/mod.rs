@@ -29,7 +29,7 @@ use super::link::LinkId;
 use super::message::Message;
 use super::session::{Entry, Inflight, Queued, Session};
 use crate::codec::QoS;
-use crate::config::Persistence;
+use crate::config::{Autosave, Persistence};
 use crate::time::Millis;
 
 use self::batch::Snapshot;
@@ -50,11 +50,17 @@ const LAZY: Millis = Millis(5000);
 const LAZIER: Millis = Millis(60_000);
 /// A session that would end so soon is stored at once when its client is back.
 const SOON: Millis = Millis(120_000);
+/// How long they wait where they are to be written with others only, or when the broker ends.
+const LAZIEST: Millis = Millis(365 * 86_400_000);
 /// Changes that nobody waits for are written once there are so many bytes of them.
 const RECORDS_MAX: usize = 32 << 10;
 
 pub struct Store {
     mode: Persistence,
+    /// What is said of changes nobody waits for.
+    pub autosave: Option<Autosave>,
+    /// How many of them there were since the last batch.
+    lazy_changes: u32,
     /// Storage fails at the moment: nothing new can be promised.
     pub is_failing: bool,
     /// The number of the batch that changes go into.
@@ -163,9 +169,11 @@ struct Recorded {
 }
 
 impl Store {
-    pub fn new(mode: Persistence) -> Store {
+    pub fn new(mode: Persistence, autosave: Option<Autosave>) -> Store {
         Store {
             mode,
+            autosave,
+            lazy_changes: 0,
             is_failing: false,
             open: 1,
             durable: 0,
@@ -221,12 +229,39 @@ impl Store {
         }
     }
 
+    /// The same for a change that nobody waits for: when `after` is over, if nothing else is said of such changes.
+    fn want_lazily(&mut self, after: Millis, now: Millis) {
+        self.lazy_changes = self.lazy_changes.saturating_add(1);
+        let at = match self.autosave {
+            Some(Autosave::Changes(most)) if most > 0 && self.lazy_changes >= most => now,
+            _ => now + self.laziness(after),
+        };
+        self.want(at, now);
+    }
+
+    fn laziness(&self, after: Millis) -> Millis {
+        match self.autosave {
+            None => after,
+            Some(Autosave::Seconds(0) | Autosave::Changes(_)) => LAZIEST,
+            Some(Autosave::Seconds(seconds)) => Millis::from_secs(seconds.into()),
+        }
+    }
+
+    /// Everything noted so far is written in the next batch, which is made at once.
+    pub fn save_now(&mut self, now: Millis) {
+        if self.due != Millis::NEVER {
+            self.due = self.due.min(now);
+        }
+    }
+
     /// Notes a change that is recorded as it is. Nobody waits for it unless they say so.
     fn record(&mut self, record: &Record, now: Millis) {
         if self.is_on() {
             record.encode(&mut self.records);
-            let delay = if self.records.len() > RECORDS_MAX { Millis(0) } else { LAZY };
-            self.want(now + delay, now);
+            match self.records.len() > RECORDS_MAX {
+                true => self.want(now, now),
+                false => self.want_lazily(LAZY, now),
+            }
         }
     }
 
@@ -292,7 +327,7 @@ impl Store {
         if !self.topics.contains(topic) {
             self.topics.insert(topic.into());
         }
-        self.want(now + LAZY, now);
+        self.want_lazily(LAZY, now);
     }
 
     /// A session of this number, or 0, subscribed.
@@ -307,7 +342,7 @@ impl Store {
     pub fn paid(&mut self, number: u32, session: u32, key: SubscriptionKey, now: Millis) {
         if number != 0 && self.is_on() {
             self.paid.push(Paid { number, session, key, last_key: self.last_key });
-            self.want(now + LAZY, now);
+            self.want_lazily(LAZY, now);
         }
     }
 
@@ -469,7 +504,7 @@ impl Clients {
             // At once: what belongs to it refers to it.
             self.store.record(&Record::Session(session.as_record()), now);
         } else if self.store.sessions.insert(id) {
-            self.store.want(now + LAZIER, now);
+            self.store.want_lazily(LAZIER, now);
         }
     }
 
@@ -512,7 +547,7 @@ impl Clients {
     pub fn note_entry(&mut self, session: u32, entry: &Entry, qos: QoS, is_sent: bool, now: Millis) {
         if entry.key() != 0 && qos > QoS::AtMostOnce {
             let delay = match (entry.is_recorded(), is_sent) {
-                (true, true) => LAZY,
+                (true, true) => self.store.laziness(LAZY),
                 (false, true) => GRACE,
                 _ => Millis(0),
             };

@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::rc::Rc;
 
 use midge::broker::{Broker, HangUp, Peer};
 use midge::buffer::OutBuf;
 use midge::codec::{Split, Version, split_frame};
-use midge::config::{Config, Persistence, QueuePolicy};
+use midge::config::{Config, Persistence, QueuePolicy, Rules};
 use midge::journal::{Mode, Step, Task};
 use midge::time::Millis;
 
@@ -553,6 +554,7 @@ impl World {
     fn move_up(&mut self) {
         let World { outside: Outside { rng, clients, wires, now_ms, .. }, broker, is_calm, .. } = self;
         let now = Millis(*now_ms);
+        let rules = Rc::new(Rules { allow_anonymous: true, ..Rules::default() });
         for wire in wires.iter_mut() {
             let client = &mut clients[wire.client];
             if !wire.is_hung_up {
@@ -560,7 +562,7 @@ impl World {
                     client.flush_held(if *is_calm { 1000 } else { rng.between(1, 4) });
                 }
                 wire.up.append(&mut client.out);
-                let link = *wire.link.get_or_insert_with(|| broker.open(Peer::Unknown, true, now));
+                let link = *wire.link.get_or_insert_with(|| broker.open(Peer::Unknown, &rules, now));
                 let count = if *is_calm || rng.chance(70) { wire.up.len() } else { rng.below(wire.up.len() + 1) };
                 let bytes: Vec<u8> = wire.up.drain(..count).collect();
                 if !bytes.is_empty() && broker.wants_input(link) {
