@@ -5,8 +5,8 @@
 //! plain byte buffers that the shell ([`server`], [`net`]) writes out.
 //!
 //! ```text
-//! main.rs      flags -> Settings -> logger -> listeners -> server::run; exit code
-//! options/     one table: every option once; flags and help are read from it
+//! main.rs      flags and file -> Settings -> logger -> listeners -> no more privileges -> store -> server::run; exit code
+//! options/     one table: every option once; flags, the configuration file, help and man pages are read from it
 //! logger/      log lines in Mosquitto's form and to its destinations, and what repeats among them
 //! config.rs    Config: every number with unit, default and the reason for it
 //! keeper.rs    the store's place in the loop: batches to the journal, and what waited for them
@@ -22,6 +22,7 @@
 //! time.rs      Millis since start: a value, never a clock
 //! wheel.rs     hashed timer wheel; knows neither connections nor MQTT
 //! buffer.rs    InBuf (unfinished input), OutBuf (append, advance, shared payloads), Pool
+//! spelling.rs  how far a word as it was written is from one that exists
 //! topic.rs     topic names and filters: validation, levels, $share
 //! codec/       bytes <-> packets, pure; the only place that knows protocol versions
 //! access/      Mosquitto's password and access control files: who may log in, read and write; pure, too
@@ -30,8 +31,10 @@
 //! ```
 //!
 //! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os, config, time`;
-//! `broker -> access, codec, topic, wheel, buffer, time, config, logger` (of that, only how a line is marked); `config -> access, codec`; `rights -> access, options, os`; `verifier -> access, broker`; `logger -> config, os`; `codec -> topic`; `access -> topic, time`; `journal -> os`; `keeper -> journal, broker`; leaves use `std` alone. `mio` and
-//! sockets appear only in `server`, `net` and `os`, `libc` there and in `journal/disk.rs`, which alone touches files; `unsafe`
+//! `broker -> access, codec, topic, wheel, buffer, time, config, logger` (of that, only how a line is marked);
+//! `config -> access, codec`; `options -> config, spelling`; `rights -> access, options, os`; `verifier -> access, broker`;
+//! `logger -> config, os`; `codec -> topic`; `access -> topic, time, spelling`; `journal -> os`; `keeper -> journal, broker`;
+//! leaves use `std` alone. `mio` and sockets appear only in `server`, `net` and `os`, `libc` there and in `journal/disk.rs`, which alone touches files; `unsafe`
 //! only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its own `os.rs`.
 
 pub mod access;
@@ -47,6 +50,7 @@ pub mod options;
 pub mod os;
 pub mod rights;
 pub mod server;
+mod spelling;
 pub mod time;
 pub mod topic;
 pub mod verifier;

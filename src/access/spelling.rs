@@ -1,5 +1,7 @@
 //! What somebody meant who wrote a word that does not exist.
 
+use crate::spelling::distance;
+
 /// The word of `known` that `written` is most likely to be, if it is like any: at most half of the letters differ.
 pub(super) fn nearest<'a>(written: &[u8], known: &[&'a str]) -> Option<&'a str> {
     // No word is longer than ten letters.
@@ -9,21 +11,6 @@ pub(super) fn nearest<'a>(written: &[u8], known: &[&'a str]) -> Option<&'a str> 
     let written = written.to_ascii_lowercase();
     let (word, distance) = known.iter().map(|word| (*word, distance(&written, word))).min_by_key(|(_, d)| *d)?;
     (distance * 2 <= word.len()).then_some(word)
-}
-
-/// Letters to insert, remove or replace until `a` is `b` (Levenshtein).
-fn distance(a: &[u8], b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, right) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(*left != right);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::foreign::FOREIGN;
 use super::table::{ALIASES, Row};
+use crate::spelling::distance;
 
 /// The unknown option as it was written, and the valid one next to it. A single letter has no neighbours: then all
 /// valid letters are named.
@@ -10,7 +11,7 @@ pub fn unknown(name: &str) -> String {
         let letters: String = Row::flags().filter_map(|row| row.short).flat_map(|letter| [' ', '-', letter]).collect();
         return format!("-{name}; the short ones are{letters}");
     }
-    let nearest = Row::flags().map(Row::flag).min_by_key(|flag| distance(name, flag)).unwrap_or_default();
+    let nearest = Row::flags().map(Row::flag).min_by_key(|flag| distance(name.as_bytes(), flag)).unwrap_or_default();
     format!("--{name}; the nearest is --{nearest}")
 }
 
@@ -21,35 +22,12 @@ pub fn keyword(name: &str) -> &'static str {
     let all = Row::keywords().map(|row| row.name).chain(aliases).chain(FOREIGN.iter().map(|it| it.name));
     // No keyword is longer.
     let name = name.char_indices().nth(64).map_or(name, |(end, _)| &name[..end]);
-    all.min_by_key(|keyword| distance(name, keyword)).unwrap_or_default()
-}
-
-/// Letters to insert, remove or replace until `a` is `b` (Levenshtein), where Mosquitto's underscore is a dash.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, right) in b.bytes().enumerate() {
-            let same = left == right || (left == b'_' && right == b'-');
-            let replaced = diagonal + usize::from(!same);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    all.min_by_key(|keyword| distance(name.as_bytes(), keyword)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances() {
-        for (a, b, expected) in [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("max_qos", "max-qos", 0)] {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-        }
-    }
 
     #[test]
     fn the_neighbour_of_a_keyword_is_named() {

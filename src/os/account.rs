@@ -5,6 +5,8 @@ use std::io;
 use std::mem;
 use std::ptr;
 
+use super::find_user;
+
 /// Room for one line of the user or group database. A group of thousands is beyond it, and then cannot be named.
 const LINE_BYTES: usize = 16 << 10;
 
@@ -44,16 +46,7 @@ fn number(text: &str) -> Option<u32> {
 }
 
 fn user_id(name: &str) -> Option<u32> {
-    let name = CString::new(name).ok()?;
-    let mut line = vec![0 as c_char; LINE_BYTES];
-    let mut found = ptr::null_mut();
-    // SAFETY: passwd is plain data for which all zeros is a valid value. The call writes it and `line`, whose length it is told;
-    // all of them outlive it. `found` points to `entry` or to nothing.
-    unsafe {
-        let mut entry: libc::passwd = mem::zeroed();
-        libc::getpwnam_r(name.as_ptr(), &mut entry, line.as_mut_ptr(), line.len(), &mut found);
-        (!found.is_null()).then_some(entry.pw_uid)
-    }
+    find_user(name).ok().flatten().map(|user| user.uid)
 }
 
 fn group_id(name: &str) -> Option<u32> {
