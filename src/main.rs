@@ -84,13 +84,13 @@ fn test(mut settings: Settings) -> ExitCode {
         LogDestination::File(path) => Some(("log_dest file", path.as_path())),
         _ => None,
     });
-    let pid_file = settings.startup.pid_file.as_deref().map(|path| ("pid_file", path));
     let store = settings.store.as_ref().map(Store::path);
-    for (option, path) in log_files.chain(pid_file).chain(store.as_deref().map(|path| ("persistence_location", path))) {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !parent.is_dir() {
-            faults.push(format!("{option} {}: there is no directory {}.", path.display(), parent.display()));
-        }
+    for (option, path) in log_files.chain(store.as_deref().map(|path| ("persistence_location", path))) {
+        faults.extend(without_parent(option, path));
+    }
+    // Init scripts make this one just before they start the broker.
+    if let Some(told) = settings.startup.pid_file.as_deref().and_then(|path| without_parent("pid_file", path)) {
+        warn(&told);
     }
     if faults.is_empty() {
         let _ = writeln!(io::stdout(), "Configuration file is OK.");
@@ -98,6 +98,12 @@ fn test(mut settings: Settings) -> ExitCode {
     }
     faults.iter().for_each(|fault| complain(fault));
     ExitCode::from(EXIT_USAGE)
+}
+
+/// What there is to say if a file could not be made because its directory is missing.
+fn without_parent(option: &str, path: &Path) -> Option<String> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    (!parent.is_dir()).then(|| format!("{option} {}: there is no directory {}.", path.display(), parent.display()))
 }
 
 fn complain(why: &str) {

@@ -158,9 +158,13 @@ fn a_configuration_is_tested_without_a_trace() {
     let (code, lines) = fail(&["-c", &nowhere, "--test-config"]);
     assert_eq!((code, lines.len()), (USAGE, 1), "{lines:#?}");
     assert!(lines[0].contains("999.1.1.1"), "{lines:#?}");
+    // A directory that init scripts make.
+    let pid = folder.write("pid.conf", "pid_file {}/none/pid\n");
+    let output = run(&["-c", &pid, "--test-config"], None);
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("/none/pid: there is no directory "));
     for (wrong, why) in [
         ("log_dest file {}/none/log", "/none/log: there is no directory "),
-        ("pid_file {}/none/pid", "/none/pid: there is no directory "),
         ("persistence true\npersistence_location {}/none/store", "/none/store: there is no directory "),
         ("listener 0 {}/s\nsocket_owner nobody-has-this-name", "there is no user 'nobody-has-this-name'"),
         ("listener 0 127.0.0.1\nsocket_domain ipv6", "127.0.0.1 has no address of its socket_domain"),
