@@ -444,7 +444,7 @@ impl Ledger {
     }
 
     /// What is retained and owed to the session, which asked for it when there certainly was something. Not if that may be
-    /// lost, since it may have been replaced by something of QoS 0.
+    /// lost, since it may have been replaced by something of QoS 0 that nothing certainly replaced.
     fn owed_value(&self, session: usize, topic: &str) -> Option<u32> {
         let filters = self.sessions[session].filters.iter().filter(|(filter, _)| matches(filter, topic));
         for (_, changes) in filters {
@@ -453,8 +453,9 @@ impl Ledger {
                 (Some(only), None) => (only.asked, only.answered != NEVER && only.qos.is_some_and(|qos| qos > 0)),
                 _ => continue,
             };
+            let is_replaced = |it: &Message| self.replaced_by(topic, it.over, asked).is_some();
             let lasts =
-                |it: &Message| it.topic != topic || !it.retain || it.qos > 0 || it.sent == NEVER || it.over < asked;
+                |it: &Message| it.topic != topic || !it.retain || it.qos > 0 || it.sent == NEVER || is_replaced(it);
             let ends = |it: &Message| it.topic == topic && it.retain && (it.len == 0 || it.expires) && it.over >= asked;
             if is_certain && self.messages.iter().all(lasts) && !self.messages.iter().any(ends) {
                 return self.must_have_value(topic, asked);
