@@ -292,6 +292,13 @@ impl Default for Rules {
     }
 }
 
+/// Whether a network interface could be called this.
+pub fn is_interface_name(name: &str) -> bool {
+    // What the kernel has room for, beside the NUL.
+    let is_free = |byte: u8| byte > b' ' && byte != b'/' && byte != b':' && byte != 0x7f;
+    (1..=15).contains(&name.len()) && name.bytes().all(is_free) && name != "." && name != ".."
+}
+
 /// A family of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Domain {
@@ -394,4 +401,15 @@ pub enum Host {
     Named(String),
     /// A Unix socket at this path.
     Unix(std::path::PathBuf),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces() {
+        assert!(["eth0", "br-lan", "wlan0.1"].iter().all(|name| is_interface_name(name)));
+        assert!(!["", "a/b", "..", "eth0 up", "a-name-too-long-x"].iter().any(|name| is_interface_name(name)));
+    }
 }

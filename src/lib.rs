@@ -34,8 +34,8 @@
 //! `broker -> access, codec, topic, wheel, buffer, time, config, logger` (of that, only how a line is marked);
 //! `config -> access, codec`; `options -> config, spelling`; `rights -> access, options, os`; `verifier -> access, broker`;
 //! `logger -> config, os`; `codec -> topic`; `access -> topic, time, spelling`; `journal -> os`; `keeper -> journal, broker`;
-//! leaves use `std` alone. `mio` and sockets appear only in `server`, `net` and `os`, `libc` there and in `journal/disk.rs`, which alone touches files; `unsafe`
-//! only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its own `os.rs`.
+//! leaves use `std` alone. `mio` and sockets appear only in `server`, `net` and `os`, `libc` there and in `journal/disk.rs`, which
+//! alone touches the store's files; `unsafe` only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its own `os.rs`.
 
 pub mod access;
 pub mod broker;

@@ -29,7 +29,11 @@ fn main() -> ExitCode {
     let inherited = net::inherited();
     match options::parse(arguments(), &DiskFiles) {
         Ok(Parsed::Run(settings)) => run(with_environment(settings), inherited),
-        Ok(Parsed::TestConfig(settings)) => test(settings),
+        Ok(Parsed::TestConfig(Ok(settings))) => test(settings),
+        Ok(Parsed::TestConfig(Err(error))) => {
+            error.lines().iter().for_each(|line| complain(line));
+            ExitCode::from(EXIT_USAGE)
+        }
         Ok(Parsed::Explanation { text, is_accepted }) => {
             let _ = io::stdout().write_all(text.as_bytes());
             if is_accepted { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) }
@@ -38,10 +42,6 @@ fn main() -> ExitCode {
             // A reader that closed the pipe has seen enough.
             let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
-        }
-        Err(error) if env::args_os().any(|argument| argument == "--test-config") => {
-            error.lines().iter().for_each(|line| complain(line));
-            ExitCode::from(EXIT_USAGE)
         }
         Err(error) => fail(&error.to_string(), EXIT_USAGE),
     }

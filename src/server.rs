@@ -156,11 +156,7 @@ pub fn run(start: Start, is_serving: impl FnOnce() -> io::Result<()>) -> io::Res
     let waker = Arc::new(Waker::new(poll.registry(), HELPER)?);
     let now = keeper.as_ref().map_or(Millis(0), Keeper::started_at);
     if let Some(keeper) = &mut keeper {
-        let waker = waker.clone();
-        keeper.start(move || {
-            // It fails only if the loop is gone.
-            let _ = waker.wake();
-        })?;
+        keeper.start(wakes(&waker))?;
     }
     let mut server = Server {
         poll,
@@ -185,9 +181,9 @@ pub fn run(start: Start, is_serving: impl FnOnce() -> io::Result<()>) -> io::Res
         crowded_turns: 0,
         reserve: Reserve::new(),
     };
-    // After the signals, too.
-    let settings = server.settings.clone();
-    server.start_verifier(&settings).map_err(|error| io::Error::other(no_thread(&error)))?;
+    if has_passwords(&server.settings) {
+        server.start_verifier().map_err(|error| io::Error::other(no_thread(&error)))?;
+    }
     server.watchdog();
     info!("midge version {VERSION} running");
     is_serving()?;
@@ -196,6 +192,19 @@ pub fn run(start: Start, is_serving: impl FnOnce() -> io::Result<()>) -> io::Res
     logger::finish();
     info!("midge version {VERSION} terminating");
     Ok(())
+}
+
+/// What a helper thread calls when it is done with something.
+fn wakes(waker: &Arc<Waker>) -> impl Fn() + Send + 'static {
+    let waker = waker.clone();
+    move || {
+        // It fails only if the loop is gone.
+        let _ = waker.wake();
+    }
+}
+
+fn has_passwords(settings: &Settings) -> bool {
+    settings.listeners.iter().any(|listener| listener.rules.passwords.is_some())
 }
 
 fn no_thread(error: &io::Error) -> String {
@@ -300,7 +309,9 @@ impl Server {
             return Err(faults);
         }
         let plan = self.doors.plan(&new.listeners).map_err(|error| one(error.to_string()))?;
-        self.start_verifier(&new).map_err(|error| one(no_thread(&error)))?;
+        if has_passwords(&new) {
+            self.start_verifier().map_err(|error| one(no_thread(&error)))?;
+        }
         let older = self.doors.all_rules();
         logger::reconfigure(&new.log).map_err(one)?;
         // From here on nothing fails.
@@ -339,14 +350,10 @@ impl Server {
         Ok(())
     }
 
-    /// There is a thread that checks passwords if there are any to check.
-    fn start_verifier(&mut self, settings: &Settings) -> io::Result<()> {
-        if self.verifier.is_none() && settings.listeners.iter().any(|listener| listener.rules.passwords.is_some()) {
-            let waker = self.waker.clone();
-            self.verifier = Some(Verifier::start(move || {
-                // It fails only if the loop is gone.
-                let _ = waker.wake();
-            })?);
+    /// There is a thread that checks passwords from now on.
+    fn start_verifier(&mut self) -> io::Result<()> {
+        if self.verifier.is_none() {
+            self.verifier = Some(Verifier::start(wakes(&self.waker))?);
         }
         Ok(())
     }

@@ -70,8 +70,8 @@ impl Source {
     }
 }
 
-/// Why nobody but the broker may publish to this topic, which begins with `$`, whatever files say. Its own topics are not for clients, with the one
-/// exception that Mosquitto bridges need for their state; what begins with `$share` is for subscriptions.
+/// Why nobody but the broker may publish to this topic, which begins with `$`, whatever files say. Its own topics are not for
+/// clients, with the one exception that Mosquitto bridges need for their state; what begins with `$share` is for subscriptions.
 fn reserved(topic: &str) -> Option<&'static str> {
     if topic.starts_with("$SYS") && !is_bridge_state(topic) {
         Some("topics below $SYS belong to the broker")
@@ -112,11 +112,6 @@ impl Broker {
         let source = Source { client_id: session.client_id.clone(), username, rules };
         self.retained.set_source(topic, source);
     }
-
-    /// The client is back: what waits for it and it may not read any more is removed.
-    pub(super) fn remove_unreadable(&mut self, id: u32, now: Millis) {
-        self.clients.remove_unreadable(id, now);
-    }
 }
 
 /// Whether a retained message may be delivered that came from there, if that is known.
@@ -151,7 +146,8 @@ impl Clients {
         self.sessions[session as usize].write_denial(topic).map(|why| Box::new(why.into()))
     }
 
-    fn remove_unreadable(&mut self, id: u32, now: Millis) {
+    /// The client is back: what waits for it and it may not read any more is removed.
+    pub(super) fn remove_unreadable(&mut self, id: u32, now: Millis) {
         let session = &mut self.sessions[id as usize];
         if !session.has_acl {
             return;

@@ -117,7 +117,7 @@ impl Broker {
             None => self.clients.add_session(client_id),
         };
         self.attach(id, session, connect, &wishes, keep_alive_s, now);
-        self.remove_unreadable(session, now);
+        self.clients.remove_unreadable(session, now);
         self.log_connect(id, connect);
         self.send_connack(id, stored.is_some(), connect, assigned.as_deref(), keep_alive_s, position);
         if self.clients.links[id as usize].is_unanswerable {

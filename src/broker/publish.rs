@@ -216,15 +216,14 @@ impl Broker {
                 self.clients.store.retained_changed(parts.topic, now);
             }
             let Clients { sessions, scratch, publisher_seed: seed, .. } = &mut self.clients;
-            let publisher_id = publisher;
-            let publisher = sessions.get(publisher as usize).map(|session| seed.hash_client(&session.client_id));
-            let message = match publisher {
+            let hash = sessions.get(publisher as usize).map(|session| seed.hash_client(&session.client_id));
+            let message = match hash {
                 Some(publisher) => Message::of_publisher(parts, publisher, scratch),
                 None => Message::new(parts, scratch),
             };
             self.retained.insert(message);
             if self.clients.config.check_retain_source {
-                self.note_source(parts.topic, publisher_id);
+                self.note_source(parts.topic, publisher);
             }
         }
         if parts.expires_at != Millis::NEVER {

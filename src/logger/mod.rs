@@ -1,7 +1,7 @@
 //! The log: which lines are written, in Mosquitto's form and to Mosquitto's destinations, and how often (`fold`). Everything
 //! is logged with the macros of the `log` crate and `notice!`; what a line is about, if it may repeat, goes along as `client`,
-//! `address` or `about`, and distinguishes lines of one place in the code as `what`: texts, or the number of an address. RUST_LOG, read by env_logger, takes the
-//! place of the log types.
+//! `address` or `about`, and distinguishes lines of one place in the code as `what`: texts, or the number of an address. RUST_LOG,
+//! read by env_logger, takes the place of the log types.
 //!
 //! Beside the server this is the only place that reads a clock: the wall's for timestamps, and the monotonic one for what
 //! repeats. It never calls the core: lines for `$SYS/broker/log` wait here, within `PUBLISHED_BYTES_MAX`, for the server to fetch

@@ -5,9 +5,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::ptr;
 
-/// The kernel's names of interfaces are shorter than this.
-const NAME_BYTES_MAX: usize = 15;
-
 /// The addresses with port 0, IPv4 first; nothing if there is no such interface. Link-local IPv6 addresses have their scope.
 pub fn addresses(interface: &str) -> io::Result<Option<Vec<SocketAddr>>> {
     let (mut is_there, mut addresses) = (false, Vec::new());
@@ -43,14 +40,6 @@ pub fn owner(ip: IpAddr) -> Option<String> {
         }
     });
     owner
-}
-
-/// Whether an interface could be called this.
-pub fn is_name(name: &str) -> bool {
-    (1..=NAME_BYTES_MAX).contains(&name.len())
-        && !name.bytes().any(|byte| byte == b'/' || byte == b':' || byte == 0 || byte.is_ascii_whitespace())
-        && name != "."
-        && name != ".."
 }
 
 fn each(mut seen: impl FnMut(&[u8], Option<SocketAddr>)) -> io::Result<()> {
@@ -102,6 +91,7 @@ unsafe fn address(raw: *const libc::sockaddr) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::is_interface_name;
 
     #[test]
     fn the_loopback_interface_has_its_address() {
@@ -120,7 +110,7 @@ mod tests {
 
     #[test]
     fn not_everything_can_be_an_interface() {
-        assert!(["lo", "eth0.2", "br-lan", "0123456789abcde"].into_iter().all(is_name));
-        assert!(!["", "0123456789abcdef", "a/b", "eth 0", "eth0:1", ".."].into_iter().any(is_name));
+        assert!(["lo", "eth0.2", "br-lan", "0123456789abcde"].into_iter().all(is_interface_name));
+        assert!(!["", "0123456789abcdef", "a/b", "eth 0", "eth0:1", ".."].into_iter().any(is_interface_name));
     }
 }

@@ -250,32 +250,7 @@ mod tests {
         (client, TcpStream::from_std(socket))
     }
 
-    #[test]
-    fn bytes_pass_both_ways_and_end_one_way_at_a_time() {
-        let (mut client, socket) = pair();
-        let mut transport = Transport::tcp(socket, Protocol::Mqtt);
-        assert!(transport.stream.nodelay().unwrap());
-        transport.delay_small_packets();
-        assert!(!transport.stream.nodelay().unwrap());
-
-        assert_eq!(transport.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        let count = transport.write_vectored(&[IoSlice::new(b"20 "), IoSlice::new(b"02")]).unwrap();
-        assert_eq!(count, 5);
-        transport.shutdown_write().unwrap();
-        let mut seen = Vec::new();
-        client.read_to_end(&mut seen).unwrap();
-        assert_eq!(seen, b"20 02");
-
-        client.write_all(b"C0 00").unwrap();
-        drop(client);
-        assert_eq!(read_to_end(&mut transport), b"C0 00");
-    }
-
-    #[test]
-    fn a_unix_socket_is_a_stream_like_any_other() {
-        let (mut client, socket) = std::os::unix::net::UnixStream::pair().unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let mut transport = Transport::unix(UnixStream::from_std(socket), Protocol::Mqtt);
+    fn exchange(mut client: impl io::Read + io::Write, mut transport: Transport) {
         assert_eq!(transport.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(transport.write_vectored(&[IoSlice::new(b"20 "), IoSlice::new(b"02")]).unwrap(), 5);
         transport.shutdown_write().unwrap();
@@ -285,6 +260,25 @@ mod tests {
         client.write_all(b"C0 00").unwrap();
         drop(client);
         assert_eq!(read_to_end(&mut transport), b"C0 00");
+    }
+
+    #[test]
+    fn bytes_pass_both_ways_and_end_one_way_at_a_time() {
+        let (client, socket) = pair();
+        let transport = Transport::tcp(socket, Protocol::Mqtt);
+        assert!(transport.stream.nodelay().unwrap());
+        transport.delay_small_packets();
+        assert!(!transport.stream.nodelay().unwrap());
+
+        exchange(client, transport);
+    }
+
+    #[test]
+    fn a_unix_socket_is_a_stream_like_any_other() {
+        let (client, socket) = std::os::unix::net::UnixStream::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let transport = Transport::unix(UnixStream::from_std(socket), Protocol::Mqtt);
+        exchange(client, transport);
     }
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

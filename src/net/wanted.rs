@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::OpenError;
 use super::interface;
 use super::place::Place;
-use crate::config::{Domain, Host, ListenerConfig};
+use crate::config::{Domain, Host, ListenerConfig, is_interface_name};
 
 /// The places of a listener, IPv4 first: a free port is then looked for where most programs have theirs. Never none. `resolved` is
 /// what the name of its host stands for, if that is known.
@@ -43,7 +43,7 @@ pub fn places(config: &ListenerConfig, port: u16, resolved: Option<&[SocketAddr]
 
 /// Of an interface's addresses those that are asked for.
 fn of_interface(name: &str, host: &Host, asked: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, OpenError> {
-    if !interface::is_name(name) {
+    if !is_interface_name(name) {
         return Err(OpenError::InterfaceName { interface: name.to_string() });
     }
     let mut own = interface::addresses(name)

@@ -35,8 +35,8 @@ pub use print::help;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed {
     Run(Settings),
-    /// Check the rest, too, and end.
-    TestConfig(Settings),
+    /// Check the rest, too, and end; or say all that is wrong so far.
+    TestConfig(Result<Settings, UsageError>),
     /// Print this and end well.
     Help(String),
     /// Print this and end well.
@@ -134,14 +134,21 @@ pub fn parse(arguments: impl Iterator<Item = OsString>, files: &dyn Files) -> Re
         Some(Question::Explain(path)) => return explanation(&path, files),
         Some(Question::TestConfig) | None => {}
     }
+    let settings = settings(asked.config_file.as_deref(), &given, files);
+    match asked.question {
+        Some(Question::TestConfig) => Ok(Parsed::TestConfig(settings)),
+        _ => settings.map(Parsed::Run),
+    }
+}
+
+/// What file and flags come to.
+fn settings(path: Option<&Path>, given: &Given, files: &dyn Files) -> Result<Settings, UsageError> {
     let mut draft = Draft::default();
-    if let Some(path) = &asked.config_file {
+    if let Some(path) = path {
         let lines = file::read(path, files, &mut draft, false).map_err(|error| unreadable(path, &error))?;
         accept(&lines, &mut draft)?;
     }
-    let is_test = asked.question == Some(Question::TestConfig);
-    let settings = given.apply(draft)?.settle();
-    Ok(if is_test { Parsed::TestConfig(settings) } else { Parsed::Run(settings) })
+    Ok(given.apply(draft)?.settle())
 }
 
 /// The remarks on the lines of a file, or what is wrong with them.

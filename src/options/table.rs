@@ -4,7 +4,7 @@
 use super::draft::{Draft, Question};
 use super::value::{self, Value, Zero};
 use crate::codec::QoS;
-use crate::config::{Domain, Host, LogTypes, Protocol, QueuePolicy};
+use crate::config::{Domain, Host, LogTypes, Protocol, QueuePolicy, is_interface_name};
 
 pub struct Row {
     pub name: &'static str,
@@ -221,7 +221,7 @@ pub static OPTIONS: &[Row] = &[
             name: "NAME",
             accepted: "the name of a network interface",
             set: |draft, name| {
-                value::may_be_interface(name).then(|| draft.listener().interface = Some(name.to_string()))
+                is_interface_name(name).then(|| draft.listener().interface = Some(name.to_string()))
             },
         },
         "",

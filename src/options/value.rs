@@ -232,12 +232,6 @@ pub fn mode(text: &str) -> Option<u32> {
     u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777)
 }
 
-/// The name of a network interface.
-pub fn may_be_interface(name: &str) -> bool {
-    let is_free = |byte: u8| byte > b' ' && byte != b'/' && byte != b':' && byte != 0x7f;
-    (1..=15).contains(&name.len()) && name.bytes().all(is_free) && name != "." && name != ".."
-}
-
 /// `none`, a destination, or `file PATH`. Behind one word a comment may stand, as in Mosquitto.
 pub fn log_destination(text: &str) -> Option<Option<LogDestination>> {
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
@@ -355,12 +349,6 @@ mod tests {
         assert_eq!(versions("3, 5"), Some([true, false, true]));
         assert_eq!(versions("4"), Some([false, true, false]));
         assert_eq!(["", ",", "9", "3 6", "311"].map(versions), [None; 5]);
-    }
-
-    #[test]
-    fn interfaces() {
-        assert!(["eth0", "br-lan", "wlan0.1"].iter().all(|name| may_be_interface(name)));
-        assert!(!["", "a/b", "..", "eth0 up", "a-name-too-long-x"].iter().any(|name| may_be_interface(name)));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Who the process runs as: started as root it gives that up, for good, before it touches a file or opens a port.
+//! Who the process runs as: started as root it gives that up, for good, once its ports are open and before it touches a file of
+//! its own.
 
 use std::env;
 use std::ffi::{CStr, CString};

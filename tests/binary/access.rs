@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use midge::codec::{Connect, Packet, QoS, Version};
 
 use crate::client::{Client, hello};
+use crate::folder::Folder;
 use crate::program::{Midge, fail, port, run};
 
 const USAGE: i32 = 3;
@@ -21,13 +21,11 @@ const USERS: &str = "# all forms\n\
 const NAMES: [&str; 5] = ["sha", "sha64", "pb", "pb64", "dave"];
 
 /// A configuration with both files, in a directory that goes with the test.
-struct Files(PathBuf);
+struct Files(Folder);
 
 impl Files {
     fn new(name: &str, users: &str, rights: &str) -> Files {
-        let path = std::env::temp_dir().join(format!("midge-access-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        let files = Files(path);
+        let files = Files(Folder::new(&format!("access-{name}")));
         files.write("passwd", users);
         files.write("acl", rights);
         let (passwd, acl, store) = (files.path("passwd"), files.path("acl"), files.path("store"));
@@ -38,17 +36,17 @@ impl Files {
     }
 
     fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
+        self.0.path(name).display().to_string()
     }
 
     /// For its owner alone.
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.join(name), text).unwrap();
-        fs::set_permissions(self.0.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(self.0.path(name), text).unwrap();
+        fs::set_permissions(self.0.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     fn remove(&self, name: &str) {
-        fs::remove_file(self.0.join(name)).unwrap();
+        fs::remove_file(self.0.path(name)).unwrap();
     }
 
     /// The broker, its port, and what it said when it started.
@@ -64,12 +62,6 @@ impl Files {
         let output = run(&["-c", &self.path("midge.conf"), "--test-config"], None);
         let stderr = String::from_utf8(output.stderr).unwrap();
         (output.status.code().unwrap(), stderr.lines().map(str::to_string).collect())
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -137,7 +129,7 @@ fn a_missing_file_ends_the_start() {
 #[test]
 fn users_that_everybody_can_read_are_worth_a_warning() {
     let files = Files::new("world", USERS, "");
-    fs::set_permissions(files.0.join("passwd"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(files.0.path("passwd"), fs::Permissions::from_mode(0o644)).unwrap();
     let path = files.path("passwd");
     let warning = format!(
         "Warning: Every user of this machine can read {path}, which holds passwords or their hashes; chmod o-r {path} \
@@ -169,7 +161,7 @@ fn other_users_and_rights_are_taken_over_by_a_reload_and_broken_ones_are_not() {
         ("passwd", "", format!("password_file {passwd} cannot be read: No such file or directory (os error 2).")),
     ];
     for (name, text, fault) in broken {
-        let before = fs::read_to_string(files.0.join(name)).unwrap();
+        let before = fs::read_to_string(files.0.path(name)).unwrap();
         match text {
             "" => files.remove(name),
             text => files.write(name, text),

@@ -6,30 +6,26 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use midge::codec::{Connect, Packet, Properties, Publish, QoS, Version};
 
 use crate::client::{Client, hello};
+use crate::folder;
 use crate::program::{Midge, fail, port};
 
 const FAILURE: i32 = 1;
 const USAGE: i32 = 3;
 
-/// A directory of this test alone, removed with it.
-struct Folder(PathBuf);
+/// A directory of this test alone, with room for a store.
+struct Folder(folder::Folder);
 
 impl Folder {
     fn new() -> Folder {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("midge-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Folder(path)
+        Folder(folder::Folder::new("store"))
     }
 
     fn store(&self) -> String {
-        self.0.join("store").to_str().unwrap().to_string()
+        self.0.path("store").to_str().unwrap().to_string()
     }
 
     /// All files of the store but the lock, with what is in them.
@@ -50,12 +46,6 @@ impl Folder {
         let names: Vec<String> = self.files().into_keys().filter(|name| name.ends_with("1.journal")).collect();
         assert_eq!(names.len(), 1, "{names:?}");
         Path::new(&self.store()).join(&names[0])
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
