@@ -1,14 +1,15 @@
 //! The loop: one poll, and the order of a turn. The only place that reads the clock or calls poll. It owns sockets and moves
 //! bytes between them and the core, which owns everything else.
 //!
-//! A turn: wait; note what is ready; accept, within a budget; read each ready socket once; let paused links go on; write each
-//! link with output once, or earlier if much gathers; let the core's timers fire, and write what they said; hand what must be
+//! A turn: wait; note what is ready; accept, within a budget; read each ready socket once, but of those that bring much only as many
+//! as a budget allows; let paused links go on; write each link with output once, or earlier if much gathers; let the core's timers fire, and write what they said; hand what must be
 //! stored to the helper thread; free closed links. Sockets are registered once, edge-triggered, for
 //! both directions: what is not read or written to the end is remembered here. With nothing left to do the next turn
 //! waits for the core's next deadline, or for ever.
 //!
 //! Per message in a burst: one read and one write a socket and turn, whatever the number of messages.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, IoSlice};
@@ -50,6 +51,10 @@ const READ_LEN: usize = 64 << 10;
 /// The buffer all sockets are read into is twice as large as one read, so that allocators map it by itself: its pages cost
 /// nothing until they are touched.
 const SCRATCH_LEN: usize = 2 * READ_LEN;
+/// A link that brings so much in one read is read after all others, and one turn takes the second amount of such links together:
+/// who floods the broker makes a turn longer by little, and so does not keep the others waiting.
+const GREEDY_LEN: usize = 16 << 10;
+const GREEDY_PER_TURN: usize = READ_LEN;
 /// How often spare memory is looked through while there is any: once the traffic is over, twice.
 const TRIM_INTERVAL: Millis = Millis(2000);
 /// Output that gathers before it is written, though there is more to read: a write of so much costs no more per byte than
@@ -89,6 +94,8 @@ struct Server {
     entrances: Vec<ListenerId>,
     /// Links to read in this turn or the next.
     ready: Vec<LinkId>,
+    /// Those of them that brought much of late, in the order of their turn.
+    greedy: VecDeque<LinkId>,
     /// Reused every turn.
     links: Vec<LinkId>,
     scratch: Vec<u8>,
@@ -175,6 +182,7 @@ pub fn run(start: Start, is_serving: impl FnOnce() -> io::Result<()>) -> io::Res
         transports: Vec::new(),
         entrances: Vec::new(),
         ready: Vec::new(),
+        greedy: VecDeque::new(),
         links: Vec::new(),
         scratch: vec![0; SCRATCH_LEN],
         trim_at: None,
@@ -414,6 +422,7 @@ impl Server {
                 self.entrances.truncate(self.transports.len());
                 self.entrances.shrink_to_fit();
                 self.ready.shrink_to_fit();
+                self.greedy.shrink_to_fit();
                 self.links.shrink_to_fit();
                 give_back_pages(&mut self.scratch);
                 give_back_memory();
@@ -441,7 +450,7 @@ impl Server {
 
     /// Nothing to wait for while something is left to do; else until the core's next deadline.
     fn timeout(&self) -> Option<Duration> {
-        if self.doors.has_work() || !self.ready.is_empty() || self.broker.has_work() {
+        if self.doors.has_work() || !self.ready.is_empty() || !self.greedy.is_empty() || self.broker.has_work() {
             return Some(Duration::ZERO);
         }
         let store = self.keeper.as_ref().and_then(|keeper| keeper.deadline(&self.broker));
@@ -476,14 +485,17 @@ impl Server {
         }
     }
 
-    /// Puts a link on the list of those to read.
+    /// Puts a link on one of the lists of those to read.
     fn queue_read(&mut self, id: LinkId) {
         if let Some(Some(transport)) = self.transports.get_mut(id as usize)
             && transport.edges.is_readable
             && !transport.edges.is_queued
         {
             transport.edges.is_queued = true;
-            self.ready.push(id);
+            match transport.edges.is_greedy {
+                true => self.greedy.push_back(id),
+                false => self.ready.push(id),
+            }
         }
     }
 
@@ -590,38 +602,62 @@ impl Server {
         );
     }
 
-    /// Reads each ready link once; what is left in a socket is read in the next turn.
+    /// Reads each ready link once, and the greedy ones within their budget; what is left in a socket is read in a later turn.
     fn read_ready(&mut self) {
         let mut ready = std::mem::replace(&mut self.ready, std::mem::take(&mut self.links));
         for id in ready.drain(..) {
-            let Some(Some(transport)) = self.transports.get_mut(id as usize) else { continue };
-            transport.edges.is_queued = false;
-            // A link that must wait keeps its readiness until it is resumed.
-            if self.broker.wants_input(id) && self.read(id) {
-                self.queue_read(id);
-            }
-            // Many publishers of one subscriber would otherwise fill its output before it is offered anything.
-            if self.broker.gathered() >= GATHERED_MAX {
-                self.write_dirty();
-            }
+            self.read_next(id);
         }
         self.links = ready;
+        if self.greedy.is_empty() {
+            return;
+        }
+        // What the others said does not wait for those.
+        self.write_dirty();
+        let mut budget = GREEDY_PER_TURN;
+        for _ in 0..self.greedy.len() {
+            let Some(id) = self.greedy.pop_front() else { break };
+            budget = budget.saturating_sub(self.read_next(id));
+            if budget == 0 {
+                break;
+            }
+        }
     }
 
-    /// One read; whether there may be more.
-    fn read(&mut self, id: LinkId) -> bool {
-        let Some(Some(transport)) = self.transports.get_mut(id as usize) else { return false };
+    /// Reads a link whose turn it is; says how many bytes it brought.
+    fn read_next(&mut self, id: LinkId) -> usize {
+        let Some(Some(transport)) = self.transports.get_mut(id as usize) else { return 0 };
+        transport.edges.is_queued = false;
+        // A link that must wait keeps its readiness until it is resumed.
+        if !self.broker.wants_input(id) {
+            return 0;
+        }
+        let (count, has_more) = self.read(id);
+        if has_more {
+            self.queue_read(id);
+        }
+        // Many publishers of one subscriber would otherwise fill its output before it is offered anything.
+        if self.broker.gathered() >= GATHERED_MAX {
+            self.write_dirty();
+        }
+        count
+    }
+
+    /// One read: how many bytes it brought, and whether there may be more.
+    fn read(&mut self, id: LinkId) -> (usize, bool) {
+        let Some(Some(transport)) = self.transports.get_mut(id as usize) else { return (0, false) };
         let read = match transport.read(&mut self.scratch[..READ_LEN]) {
             Ok(read) => read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => return true,
+            Err(error) if error.kind() == ErrorKind::Interrupted => return (0, true),
             Err(error) => {
                 transport.edges.is_readable = false;
                 if error.kind() != ErrorKind::WouldBlock {
                     self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now);
                 }
-                return false;
+                return (0, false);
             }
         };
+        transport.edges.is_greedy = read.count >= GREEDY_LEN;
         transport.edges.is_readable = match read.left {
             Left::Full => true,
             // Unless the end is still to be read.
@@ -636,11 +672,11 @@ impl Server {
             self.broker.receive(id, &self.scratch[..read.count], self.now);
         }
         match read.left {
-            Left::Full | Left::Empty => return true,
+            Left::Full | Left::Empty => return (read.count, true),
             Left::Ended => self.broker.hang_up(id, HangUp::Closed, self.now),
             Left::Broken(fault) => self.broker.hang_up(id, HangUp::Breach(fault.to_string()), self.now),
         }
-        false
+        (read.count, false)
     }
 
     /// Links that waited for others handle the input they hold, and are read again.

@@ -37,8 +37,10 @@ pub struct Edges {
     /// The peer will send no more, so reading goes on to the end.
     pub is_ended: bool,
     pub is_writable: bool,
-    /// Stands in the list of links to read.
+    /// Stands in a list of links to read.
     pub is_queued: bool,
+    /// Its last read brought much: others are read before it.
+    pub is_greedy: bool,
 }
 
 /// What a read found: `count` MQTT bytes, which may be none, and how the socket was left.
@@ -83,7 +85,8 @@ impl Transport {
             Protocol::Mqtt => None,
             Protocol::WebSockets => Some(Box::default()),
         };
-        let edges = Edges { is_readable: false, is_ended: false, is_writable: true, is_queued: false };
+        let edges =
+            Edges { is_readable: false, is_ended: false, is_writable: true, is_queued: false, is_greedy: false };
         Transport { stream, websocket, edges }
     }
 
