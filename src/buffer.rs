@@ -7,6 +7,9 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::rc::Rc;
 
+/// Input that grows further by a quarter of what there is.
+const LARGE_LEN: usize = 256 << 10;
+
 /// Spent buffers for the next link that needs one. Bounded: what is left over is freed.
 #[derive(Default)]
 pub struct Pool {
@@ -124,6 +127,11 @@ impl InBuf {
         if input.head > 0 && input.bytes.len() + more.len() > input.bytes.capacity() {
             input.bytes.drain(..input.head);
             input.head = 0;
+        }
+        let room = input.bytes.capacity() - input.bytes.len();
+        if more.len() > room && input.bytes.len() >= LARGE_LEN {
+            // Not twice as much, as a Vec would: a large packet is not to take much more than it is long.
+            input.bytes.reserve_exact(more.len().max(input.bytes.len() / 4));
         }
         input.bytes.extend_from_slice(more);
     }

@@ -37,8 +37,9 @@ pub struct Config {
     pub queue_policy: QueuePolicy,
     /// Queue QoS 0 messages, too, for offline sessions.
     pub queue_qos0_messages: bool,
-    /// Largest packet a client may send, fixed header included; 0 = the protocol's own limit of 268,435,460 bytes.
-    /// 0: cameras send pictures of many megabytes, and old brokers took them.
+    /// Largest packet a client may send, fixed header included; 0 = a quarter of `memory_limit`, and without that the protocol's
+    /// own limit of 268,435,460 bytes. 0: cameras send pictures of many megabytes, and old brokers took them; but a packet is in
+    /// memory twice, once as it came and once as the message it is, and leaves half of it to the others.
     pub max_packet_size: u32,
     /// Largest payload that is forwarded; 0 = no limit.
     pub message_size_limit: u32,
@@ -76,6 +77,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// The largest packet a client may send, bytes; 0 = the protocol's limit.
+    #[inline]
+    pub fn largest_packet(&self) -> u32 {
+        match self.max_packet_size {
+            0 => (self.memory_limit / 4).min(u32::MAX.into()) as u32,
+            limit => limit,
+        }
+    }
+
     /// The QoS a message is delivered with. [MQTT-3.8.4-6] (3.1.1) [MQTT-3.8.4-8] (5.0)
     pub fn effective_qos(&self, published: QoS, granted: QoS) -> QoS {
         if self.upgrade_outgoing_qos { granted } else { published.min(granted) }

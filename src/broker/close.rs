@@ -6,8 +6,9 @@ use std::fmt;
 
 use super::link::{LinkId, Paused, Peer, State};
 use super::session::after;
-use super::{Broker, NONE};
+use super::{Broker, CONNECT_PACKET_MAX, NONE};
 use crate::codec::{self, DecodeError, Direction, Disconnect, Packet, PropertiesBuf, Property, QoS, ReasonCode, Split};
+use crate::config::Config;
 use crate::logger::notice;
 use crate::time::Millis;
 use crate::wheel::TimerId;
@@ -61,11 +62,30 @@ impl CloseReason {
     pub fn decode(error: DecodeError) -> CloseReason {
         let ending = match error.reason {
             ReasonCode::MalformedPacket => "malformed packet",
-            ReasonCode::PacketTooLarge => "oversize packet",
             ReasonCode::TopicAliasInvalid => "topic alias invalid",
             _ => PROTOCOL_ERROR,
         };
         reason(error.reason, ending, error.what)
+    }
+
+    /// A packet says that it is longer than `maximum` bytes, by whatever rule that is.
+    pub fn packet_too_large(maximum: u32, config: &Config) -> CloseReason {
+        let rule = if maximum == CONNECT_PACKET_MAX {
+            "more than a CONNECT may have"
+        } else if config.max_packet_size == 0 {
+            "a quarter of memory_limit, since max_packet_size says nothing"
+        } else {
+            "max_packet_size"
+        };
+        let detail = format!("a packet is larger than {maximum} bytes ({rule})");
+        reason(ReasonCode::PacketTooLarge, "oversize packet", detail)
+    }
+
+    pub fn out_of_memory(held: usize) -> CloseReason {
+        let detail = format!(
+            "the limit of memory is reached (memory_limit), and the {held} bytes of this unfinished packet are the most of all"
+        );
+        reason(ReasonCode::QuotaExceeded, "out of memory", detail)
     }
 
     /// Not told to the peer, which has not said what it speaks.

@@ -306,8 +306,8 @@ impl Broker {
                 properties.push(Property::RetainAvailable(0));
             }
             // Some clients refuse to connect when told more than the protocol's own limit.
-            if (1..=268_435_455).contains(&config.max_packet_size) {
-                properties.push(Property::MaximumPacketSize(config.max_packet_size));
+            if (1..=268_435_455).contains(&config.largest_packet()) {
+                properties.push(Property::MaximumPacketSize(config.largest_packet()));
             }
             if let Some(assigned) = assigned {
                 properties.push(Property::AssignedClientIdentifier(assigned));

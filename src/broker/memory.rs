@@ -5,12 +5,14 @@
 //! from 75 %    publishers wait for every subscriber that cannot take their message at once, and outputs are kept short
 //! from 85 %    no QoS 0 message is queued, and those that are go
 //! from 95 %    every queue counts as full: its policy decides; retained messages of new topics are refused
-//! from 100 %   new sessions and new subscriptions are refused
+//! from 100 %   new sessions and new subscriptions are refused, and who holds the most in an unfinished packet is disconnected
 //! ```
 
 use super::Broker;
-use super::link::Link;
+use super::close::CloseReason;
+use super::link::{Link, LinkId};
 use crate::codec::QoS;
+use crate::time::Millis;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -33,6 +35,9 @@ const BEGINNINGS: [(Level, u64); 4] =
 const SLACK: u64 = 5;
 /// Output of one link at which messages wait in its queue while memory is short: what a slow link takes in a second.
 const SHORT_OUTPUT: usize = 16 << 10;
+
+/// Unfinished packets shorter than this are left alone, whatever the level: a thousand of them are 16 MB, which is what everything else gives way for.
+const INPUT_LARGE: usize = 16 << 10;
 
 pub struct Memory {
     /// Bytes; 0 = no limit.
@@ -121,7 +126,7 @@ impl Broker {
             Level::Slow => "publishers wait for slow subscribers",
             Level::NoQos0 => "QoS 0 messages are not queued any more",
             Level::Overflow => "every queue counts as full, and retained messages of new topics are refused",
-            Level::Full => "new sessions and subscriptions are refused",
+            Level::Full => "new sessions and subscriptions are refused, and the largest unfinished packet is dropped",
         };
         if level > memory.logged {
             log::warn!(about = "memory"; "Memory: {} of {} kB are in use (memory_limit); {what}.", used >> 10, memory.limit >> 10);
@@ -132,6 +137,16 @@ impl Broker {
         }
         if level >= Level::NoQos0 {
             self.drop_queued_qos0();
+        }
+    }
+
+    /// Memory is full, and more of an unfinished packet has come: the client that holds most in one is disconnected. What it sent
+    /// was not acknowledged.
+    #[cold]
+    pub(super) fn drop_largest_input(&mut self, now: Millis) {
+        let inputs = self.clients.links.iter().map(|(id, link)| (link.input.len(), id as LinkId));
+        if let Some((held, id)) = inputs.max().filter(|(held, _)| *held >= INPUT_LARGE) {
+            self.close(id, CloseReason::out_of_memory(held), now);
         }
     }
 

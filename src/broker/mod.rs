@@ -52,7 +52,7 @@ mod will;
 use std::rc::Rc;
 
 use crate::buffer::OutBuf;
-use crate::codec::{self, Direction, Packet, Split};
+use crate::codec::{self, DecodeError, Direction, Packet, ReasonCode, Split};
 use crate::config::{Config, Rules};
 use crate::time::Millis;
 
@@ -62,6 +62,7 @@ use self::hash::Seed;
 use self::index::{FilterId, Index};
 use self::link::{Link, Paused, State};
 use self::login::Login;
+use self::memory::Level;
 use self::retained::Retained;
 use self::sys::Sys;
 
@@ -170,6 +171,9 @@ impl Broker {
             links[id as usize].input.append(bytes, pool);
             if !was_paused {
                 self.process_input(id, now);
+            }
+            if self.clients.memory.level() == Level::Full {
+                self.drop_largest_input(now);
             }
         }
         if self.clients.links[id as usize].is_paused() {
@@ -443,11 +447,12 @@ impl Broker {
     fn process_one(&mut self, id: LinkId, bytes: &[u8], now: Millis) -> Result<usize, CloseReason> {
         let link = &self.clients.links[id as usize];
         let (version, is_connected) = (link.version, link.state == State::Connected);
-        let packet_size_max = if is_connected { self.clients.config.max_packet_size } else { CONNECT_PACKET_MAX };
+        let packet_size_max = if is_connected { self.clients.config.largest_packet() } else { CONNECT_PACKET_MAX };
         if !is_connected && bytes[0] != FIRST_BYTE_OF_CONNECT {
             return Err(CloseReason::first_packet_not_connect(bytes[0]));
         }
-        let (body, len) = match codec::split_frame(bytes, packet_size_max).map_err(CloseReason::decode)? {
+        let split = codec::split_frame(bytes, packet_size_max);
+        let (body, len) = match split.map_err(|error| self.cannot_split(error, packet_size_max))? {
             Split::NeedMore => return Ok(0),
             Split::Frame { body, len } => (body, len),
         };
@@ -463,6 +468,14 @@ impl Broker {
             Err(error) => return Err(CloseReason::decode(*error)),
         }
         Ok(len)
+    }
+
+    #[cold]
+    fn cannot_split(&self, error: DecodeError, packet_size_max: u32) -> CloseReason {
+        match error.reason {
+            ReasonCode::PacketTooLarge => CloseReason::packet_too_large(packet_size_max, &self.clients.config),
+            _ => CloseReason::decode(error),
+        }
     }
 
     fn handle(&mut self, id: LinkId, packet: &Packet, now: Millis) -> Result<(), CloseReason> {
@@ -495,7 +508,7 @@ impl Broker {
         let mut input = std::mem::take(&mut self.clients.links[id as usize].input);
         let (mut at, mut taken) = (input.looked_at(), Vec::new());
         while let Ok(Split::Frame { body, len }) =
-            codec::split_frame(&input.bytes()[at..], self.clients.config.max_packet_size)
+            codec::split_frame(&input.bytes()[at..], self.clients.config.largest_packet())
         {
             let frame = &input.bytes()[at..at + len];
             let version = self.clients.links[id as usize].version;

@@ -101,3 +101,46 @@ fn without_a_limit_nothing_is_given_up() {
     w.broker.set_memory_used(usize::MAX);
     w.client("c");
 }
+
+#[test]
+fn a_packet_may_be_a_quarter_of_the_limit_unless_something_else_is_said() {
+    for (limit, size, told) in [(1 << 20, 0, 256 << 10), (1 << 20, 500_000, 500_000)] {
+        let mut w = World::with(|config| (config.memory_limit, config.max_packet_size) = (limit, size));
+        let c = w.connect(v5("c"));
+        assert!(w.heard_in_full(c).contains(&format!("max-packet={told}")));
+        w.tell(c, &format!("PUBLISH t x*{}", told - 9));
+        assert_eq!((w.heard(c), w.is_open(c)), (String::new(), true));
+        w.tell(c, &format!("PUBLISH t x*{}", told - 7));
+        let rule = if size == 0 { "a quarter of memory_limit" } else { "(max_packet_size)" };
+        let heard = w.heard_in_full(c);
+        assert!(heard.starts_with("DISCONNECT 95") && heard.contains(rule), "{heard}");
+    }
+    // More than fits into MQTT is no limit.
+    let mut w = World::with(|config| config.memory_limit = 1 << 40);
+    let c = w.connect(v5("c"));
+    assert!(!w.heard_in_full(c).contains("max-packet"));
+}
+
+#[test]
+fn at_the_limit_the_largest_unfinished_packet_goes() {
+    let mut w = World::with(|config| config.memory_limit = 1 << 20);
+    let (large, small, few) = (w.join(v5("large")), w.join(v5("small")), w.join(v5("few")));
+    // A PUBLISH of 200,003 bytes that is not finished.
+    let beginning = [b"\x30\xc0\x9a\x0c\0\x01t\0".as_slice(), &[b'x'; 40_000]].concat();
+    w.send(large, &beginning);
+    w.send(large, &[b'x'; 10_000]);
+    w.send(small, &beginning);
+    w.send(few, &beginning[..10_000]);
+    w.broker.set_memory_used(1 << 20);
+    w.send(few, b"x");
+    let heard = w.heard_in_full(large);
+    assert!(heard.starts_with("DISCONNECT 97 reason='the limit of memory is reached (memory_limit)"), "{heard}");
+    assert!(heard.contains(&format!("{} bytes", beginning.len() + 10_000)), "{heard}");
+    assert!(w.is_open(small) && w.is_open(few));
+    w.send(few, b"x");
+    assert!(w.heard(small).starts_with("DISCONNECT 97"));
+    // What is left is not worth it.
+    w.send(few, b"x");
+    assert!(w.is_open(few));
+    assert_eq!(log_count("disconnected: out of memory. The limit of memory is reached"), 2);
+}
