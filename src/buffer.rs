@@ -195,6 +195,9 @@ struct Shared {
 impl OutBuf {
     /// Slices one write takes: the kernel allows 1024, and past some dozens a second write costs less than the list.
     pub const SLICES_MAX: usize = 32;
+    /// Bytes of shared payloads one write is offered, about: a message of many megabytes is copied into a socket in parts, and
+    /// others have their turn between them.
+    const WRITE_LEN: usize = 256 << 10;
 
     /// Bytes to write.
     #[inline]
@@ -227,7 +230,7 @@ impl OutBuf {
         }
     }
 
-    /// The output as slices for one vectored write; an empty list if there is none.
+    /// The output as slices for one vectored write, some `WRITE_LEN` bytes at most; an empty list if there is none.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; OutBuf::SLICES_MAX]) -> usize {
         self.0.as_deref().map_or(0, |output| output.slices(slices))
     }
@@ -255,7 +258,7 @@ impl Output {
     }
 
     fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; OutBuf::SLICES_MAX]) -> usize {
-        let (mut at, mut count) = (self.head, 0);
+        let (mut at, mut count, mut len) = (self.head, 0, 0);
         for shared in &self.shared {
             if shared.at > at && count < OutBuf::SLICES_MAX {
                 slices[count] = IoSlice::new(&self.bytes[at..shared.at]);
@@ -265,8 +268,13 @@ impl Output {
             if count == OutBuf::SLICES_MAX {
                 return count;
             }
-            slices[count] = IoSlice::new(&shared.data[shared.from..]);
+            let rest = &shared.data[shared.from..];
+            slices[count] = IoSlice::new(&rest[..rest.len().min(OutBuf::WRITE_LEN)]);
             count += 1;
+            len += rest.len();
+            if len >= OutBuf::WRITE_LEN {
+                return count;
+            }
         }
         if at < self.bytes.len() && count < OutBuf::SLICES_MAX {
             slices[count] = IoSlice::new(&self.bytes[at..]);
@@ -414,5 +422,23 @@ mod tests {
         assert_eq!((input.bytes(), input.looked_at()), (&b"aabbcc"[..], 6));
         input.consume(3, &mut pool);
         assert_eq!((input.bytes(), input.looked_at()), (&b"bcc"[..], 3));
+    }
+
+    #[test]
+    fn a_large_payload_is_offered_in_parts() {
+        let (mut pool, mut out) = (Pool::default(), OutBuf::default());
+        let payload: Rc<[u8]> = vec![7; OutBuf::WRITE_LEN + 10].into();
+        out.tail(&mut pool).extend_from_slice(b"head");
+        out.append_shared(payload, 0, &mut pool);
+        out.tail(&mut pool).extend_from_slice(b"tail");
+        let mut offered = Vec::new();
+        while !out.is_empty() {
+            let mut slices = [IoSlice::new(&[]); OutBuf::SLICES_MAX];
+            let count = out.slices(&mut slices);
+            let lens: Vec<usize> = slices[..count].iter().map(|slice| slice.len()).collect();
+            out.advance(lens.iter().sum(), &mut pool);
+            offered.push(lens);
+        }
+        assert_eq!(offered, [vec![4, OutBuf::WRITE_LEN], vec![10, 4]]);
     }
 }

@@ -31,8 +31,8 @@ use crate::logger::{self, notice};
 use crate::net::{Accept, Caller, Doors, Left, ListenerId, Place, Refusal, Transport};
 use crate::options::{Settings, UsageError};
 use crate::os::{
-    Notify, Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, memory_of_machine, print,
-    raise_descriptor_limit,
+    Notify, Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, map_large_blocks,
+    memory_of_machine, print, raise_descriptor_limit,
 };
 use crate::rights;
 use crate::time::Millis;
@@ -122,6 +122,7 @@ pub struct Start {
 /// # Errors
 /// When the store cannot be read, or is not to be touched.
 pub fn broker(settings: &Settings) -> Result<(Broker, Option<Keeper>), KeeperError> {
+    map_large_blocks();
     let random = || RandomState::new().build_hasher().finish();
     let mut broker = Broker::new(core_config(settings), random());
     broker.set_login_secret(secret());

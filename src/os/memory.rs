@@ -1,6 +1,18 @@
 //! Memory the process does not need any more, on its way back to the system. It knows allocators' habits, and nothing of what
 //! the memory was for.
 
+/// Large blocks are to be mapped by themselves, and so given back when they are freed. glibc does so until the first of them is
+/// freed, takes that for a sign that such blocks are wanted often, and from then on keeps them in the middle of its heap;
+/// other allocators stay as they are.
+pub fn map_large_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const LARGE: libc::c_int = 256 << 10;
+        // SAFETY: it sets a number of the allocator's, whatever that was. If it does not, more memory is kept than need be.
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+    }
+}
+
 /// Asks the allocator to give back what it holds without need. glibc keeps freed memory in the middle of its heap until it is
 /// asked; other allocators have no such call and do not need it.
 pub fn give_back_memory() {
