@@ -58,7 +58,6 @@ pub struct Clients {
     /// Scratch space of the message path.
     pub layouts: Layouts,
     pub hop_properties: PropertiesBuf,
-    pub scratch: Vec<u8>,
 }
 
 impl Clients {
@@ -86,7 +85,6 @@ impl Clients {
             turn_bytes: 0,
             layouts: Layouts::default(),
             hop_properties: PropertiesBuf::default(),
-            scratch: Vec::new(),
         }
     }
 
@@ -119,7 +117,7 @@ impl Clients {
         self.dirty.shrink_to_fit();
         self.closing.shrink_to_fit();
         self.store.shrink();
-        (self.layouts, self.hop_properties, self.scratch) = Default::default();
+        (self.layouts, self.hop_properties) = Default::default();
     }
 
     /// Most of the links there were since memory was last given back are gone, or much that waited for sessions.

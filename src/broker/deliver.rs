@@ -65,8 +65,8 @@ impl<'a> Route<'a> {
         self.parts.payload.len()
     }
 
-    fn message(&mut self, scratch: &mut Vec<u8>) -> Message {
-        self.message.get_or_insert_with(|| Message::new(&self.parts, scratch)).clone()
+    fn message(&mut self) -> Message {
+        self.message.get_or_insert_with(|| Message::new(&self.parts)).clone()
     }
 }
 
@@ -156,7 +156,7 @@ impl Clients {
             self.write_publish(link, &outgoing, now);
             return;
         }
-        let message = route.message(&mut self.scratch);
+        let message = route.message();
         let entry = self.new_entry(session);
         self.transmit(session, Queued { message, entry, via, qos, retain }, Some(route.parts.content()), now);
     }
@@ -223,7 +223,7 @@ impl Clients {
             self.count_drop(session_id, route.parts.topic);
             return;
         }
-        let message = route.message(&mut self.scratch);
+        let message = route.message();
         // A client that reads is waited for and loses nothing; limits are for those nobody waits for, and for messages whose
         // publisher cannot wait.
         let live = self.links.get(link as usize).filter(|link| !link.is_stalled);
@@ -620,7 +620,7 @@ mod tests {
         let payload = &vec![0; bytes - 1][..];
         let (qos, expires_at) = (QoS::AtLeastOnce, Millis::NEVER);
         let parts = MessageParts { qos, retain: false, expires_at, topic: "t", properties: &[], payload };
-        let message = Message::new(&parts, &mut Vec::new());
+        let message = Message::new(&parts);
         let mut delivery = Delivery::default();
         for _ in 0..count {
             let (message, entry, via) = (message.clone(), Entry::default(), Via::subscription(0));

@@ -1,6 +1,7 @@
 //! One application message, kept for later: queued, in flight or retained. Whoever keeps it shares it; it never changes.
 //! It is one allocation: a header, the topic, the forwarded properties, the payload. It does not know who gets it.
 
+use std::iter;
 use std::rc::Rc;
 
 use crate::codec::QoS;
@@ -52,46 +53,50 @@ const HAS_PUBLISHER: u8 = 0x10;
 const RETAIN: u8 = 0x80;
 
 impl Message {
-    /// Copies the parts, once: `scratch` is where they are put together.
-    pub fn new(parts: &MessageParts, scratch: &mut Vec<u8>) -> Message {
-        Message::put_together(parts, None, scratch)
+    /// Copies the parts, once.
+    pub fn new(parts: &MessageParts) -> Message {
+        Message::put_together(parts, None)
     }
 
     /// A message that knows who published it: the hash of a client id, for No Local of those who get it much later.
-    pub fn of_publisher(parts: &MessageParts, publisher: u64, scratch: &mut Vec<u8>) -> Message {
-        Message::put_together(parts, Some(publisher), scratch)
+    pub fn of_publisher(parts: &MessageParts, publisher: u64) -> Message {
+        Message::put_together(parts, Some(publisher))
     }
 
-    fn put_together(parts: &MessageParts, publisher: Option<u64>, scratch: &mut Vec<u8>) -> Message {
+    fn put_together(parts: &MessageParts, publisher: Option<u64>) -> Message {
         let mut flags = parts.qos as u8;
         if parts.retain {
             flags |= RETAIN;
         }
-        scratch.clear();
-        scratch.reserve(HEADER_MAX + parts.topic.len() + parts.properties.len() + parts.payload.len());
-        let topic_len = (parts.topic.len() as u16).to_le_bytes();
-        scratch.extend_from_slice(&[0, topic_len[0], topic_len[1]]);
+        let (mut header, mut header_len) = ([0; HEADER_MAX], 1);
+        let mut push = |number: &[u8]| {
+            header[header_len..header_len + number.len()].copy_from_slice(number);
+            header_len += number.len();
+        };
+        push(&(parts.topic.len() as u16).to_le_bytes());
         if parts.expires_at != Millis::NEVER {
             flags |= EXPIRES;
-            scratch.extend_from_slice(&parts.expires_at.0.to_le_bytes());
+            push(&parts.expires_at.0.to_le_bytes());
         }
         if !parts.properties.is_empty() {
             flags |= HAS_PROPERTIES;
-            scratch.extend_from_slice(&(parts.properties.len() as u32).to_le_bytes());
+            push(&(parts.properties.len() as u32).to_le_bytes());
         }
         if let Some(publisher) = publisher {
             flags |= HAS_PUBLISHER;
-            scratch.extend_from_slice(&publisher.to_le_bytes());
+            push(&publisher.to_le_bytes());
         }
-        scratch[0] = flags;
-        scratch.extend_from_slice(parts.topic.as_bytes());
-        scratch.extend_from_slice(parts.properties);
-        scratch.extend_from_slice(parts.payload);
-        let message = Message(Rc::from(&scratch[..]));
-        if scratch.capacity() > 64 << 10 {
-            *scratch = Vec::new();
+        header[0] = flags;
+        let parts = [&header[..header_len], parts.topic.as_bytes(), parts.properties, parts.payload];
+        // Allocated where it stays: a large payload is not in memory once more on its way.
+        let mut bytes: Rc<[u8]> = iter::repeat_n(0, parts.iter().map(|part| part.len()).sum()).collect();
+        let mut room = Rc::get_mut(&mut bytes).unwrap_or_default();
+        for part in parts {
+            let (here, behind) = room.split_at_mut(part.len());
+            here.copy_from_slice(part);
+            room = behind;
         }
-        message
+        Message(bytes)
     }
 
     pub fn qos(&self) -> QoS {
@@ -215,7 +220,6 @@ mod tests {
 
     #[test]
     fn parts_come_back_as_they_went_in() {
-        let mut scratch = Vec::new();
         for number in 0..16 {
             let parts = MessageParts {
                 qos: [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][number % 3],
@@ -226,8 +230,8 @@ mod tests {
                 payload: b"payload",
             };
             let message = match number & 8 {
-                0 => Message::new(&parts, &mut scratch),
-                _ => Message::of_publisher(&parts, 0x1122_3344_5566_7788, &mut scratch),
+                0 => Message::new(&parts),
+                _ => Message::of_publisher(&parts, 0x1122_3344_5566_7788),
             };
             let back = message.parts();
             assert_eq!((back.qos, back.retain, back.expires_at), (parts.qos, parts.retain, parts.expires_at));
@@ -238,18 +242,6 @@ mod tests {
             assert_eq!(format!("{:?}", message.content()), format!("{:?}", parts.content()));
             assert_eq!(message.is_of_publisher(0x1122_3344_5566_7788), number & 8 != 0);
             assert!(!message.is_of_publisher(0));
-        }
-    }
-
-    #[test]
-    fn the_scratch_space_of_a_large_message_is_given_back() {
-        let (qos, expires_at) = (QoS::AtMostOnce, Millis::NEVER);
-        for (len, is_kept) in [(60_000, true), (100_000, false)] {
-            let payload = &vec![0; len][..];
-            let parts = MessageParts { qos, retain: false, expires_at, topic: "t", properties: &[], payload };
-            let mut scratch = Vec::with_capacity(len + 100);
-            Message::new(&parts, &mut scratch);
-            assert_eq!(scratch.capacity() > 0, is_kept);
         }
     }
 }

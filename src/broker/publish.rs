@@ -215,11 +215,11 @@ impl Broker {
             if is_stored && !self.retained.find(parts.topic).is_some_and(|message| message.says(parts)) {
                 self.clients.store.retained_changed(parts.topic, now);
             }
-            let Clients { sessions, scratch, publisher_seed: seed, .. } = &mut self.clients;
+            let Clients { sessions, publisher_seed: seed, .. } = &mut self.clients;
             let hash = sessions.get(publisher as usize).map(|session| seed.hash_client(&session.client_id));
             let message = match hash {
-                Some(publisher) => Message::of_publisher(parts, publisher, scratch),
-                None => Message::new(parts, scratch),
+                Some(publisher) => Message::of_publisher(parts, publisher),
+                None => Message::new(parts),
             };
             self.retained.insert(message);
             if self.clients.config.check_retain_source {

@@ -281,7 +281,7 @@ mod tests {
     fn message(topic: &str, expires_at: Millis) -> Message {
         let parts =
             MessageParts { qos: QoS::AtMostOnce, retain: true, expires_at, topic, properties: &[], payload: b"1" };
-        Message::new(&parts, &mut Vec::new())
+        Message::new(&parts)
     }
 
     fn store(topics: &[&str]) -> Retained {

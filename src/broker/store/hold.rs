@@ -169,7 +169,7 @@ impl Clients {
         now: Millis,
     ) {
         let publisher = self.publisher_seed.hash_client(&self.sessions[session as usize].client_id);
-        let message = Message::of_publisher(parts, publisher, &mut self.scratch);
+        let message = Message::of_publisher(parts, publisher);
         let mut number = 0;
         if is_recorded {
             let mut records = std::mem::take(&mut self.store.records);

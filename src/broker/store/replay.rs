@@ -97,7 +97,7 @@ impl Replay {
                 if number != 0 && topic::is_valid_name(content.topic) {
                     self.messages
                         .entry(number)
-                        .or_insert_with(|| Restored { message: message(&content, broker), references: 0 });
+                        .or_insert_with(|| Restored { message: message(&content), references: 0 });
                 }
             }
             Record::Entry(record) => self.entry(&record),
@@ -108,7 +108,7 @@ impl Replay {
             }
             Record::Retained(content) => {
                 if topic::is_valid_name(content.topic) && !content.payload.is_empty() {
-                    let message = message(&content, broker);
+                    let message = message(&content);
                     broker.retained.insert(message);
                 }
             }
@@ -321,12 +321,12 @@ impl Delivery {
     }
 }
 
-fn message(content: &Stored, broker: &mut Broker) -> Message {
+fn message(content: &Stored) -> Message {
     let Stored { qos, retain, expires_at, topic, properties, payload, .. } = *content;
     let parts = MessageParts { qos, retain, expires_at, topic, properties, payload };
     match content.publisher {
-        Some(publisher) => Message::of_publisher(&parts, publisher, &mut broker.clients.scratch),
-        None => Message::new(&parts, &mut broker.clients.scratch),
+        Some(publisher) => Message::of_publisher(&parts, publisher),
+        None => Message::new(&parts),
     }
 }
 
