@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! main.rs      flags and file -> Settings -> logger -> listeners -> no more privileges -> store -> server::run; exit code
+//! commands/    what the program does besides serving
 //! options/     one table: every option once; flags, the configuration file, help and man pages are read from it
 //! logger/      log lines in Mosquitto's form and to its destinations, and what repeats among them
 //! config.rs    Config: every number with unit, default and the reason for it
@@ -41,6 +42,7 @@ pub mod access;
 pub mod broker;
 pub mod buffer;
 pub mod codec;
+pub mod commands;
 pub mod config;
 pub mod journal;
 pub mod keeper;

@@ -14,7 +14,7 @@ use midge::net::{self, Inherited};
 use midge::options::{self, Parsed, Settings, Store, UsageError};
 use midge::os::{self, Counting, Daemon, DiskFiles, Notify, Owner, PidFile, Privileges, Signals, UserError};
 use midge::server::{self, Start};
-use midge::{VERSION, logger, rights};
+use midge::{VERSION, commands, logger, rights};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -25,6 +25,9 @@ const EXIT_FAILURE: u8 = 1;
 const EXIT_USAGE: u8 = 3;
 
 fn main() -> ExitCode {
+    if let Some(code) = commands::run(arguments()) {
+        return ExitCode::from(code);
+    }
     // Before anything else has a descriptor, or there is another process.
     let inherited = net::inherited();
     match options::parse(arguments(), &DiskFiles) {
