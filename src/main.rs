@@ -41,8 +41,12 @@ fn main() -> ExitCode {
             let _ = io::stdout().write_all(text.as_bytes());
             if is_accepted { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) }
         }
-        Ok(Parsed::Help(text) | Parsed::Version(text)) => {
+        Ok(Parsed::Help(text)) => {
             // A reader that closed the pipe has seen enough.
+            let _ = io::stdout().write_all((text + &commands::list()).as_bytes());
+            ExitCode::SUCCESS
+        }
+        Ok(Parsed::Version(text)) => {
             let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
