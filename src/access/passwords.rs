@@ -4,10 +4,13 @@
 //! A line that is broken drops its entry and is reported; the others stay. What is reported never holds a password or hash.
 //!
 //! Checking a password is meant to be slow, so it is a job of its own: [`Passwords::check`] copies what is needed into a
-//! [`Check`], and [`Check::run`] may happen on another thread. A user that does not exist costs what most users cost.
+//! [`Check`], and [`Check::run`] may happen on another thread. A user that does not exist costs what one of the others costs, so that
+//! the time does not tell which names there are.
 //!
 //! Memory: some 200 bytes and the name for each user, so 13 MiB and the names for [`USERS_MAX`]; and for the time of one check
 //! with Argon2id as much as its entry says and [`Allowed`] lets it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use base64ct::{Base64, Encoding};
 use ctutils::CtEq;
@@ -142,8 +145,6 @@ struct Entry {
 pub struct Passwords {
     /// By name.
     users: Vec<(Box<str>, Entry)>,
-    /// What stands in for users that do not exist: an entry of median cost.
-    typical: usize,
 }
 
 /// What a login is recognised by: of name, password and the file's entry, under a secret.
@@ -162,7 +163,7 @@ impl Passwords {
     /// The check of what a client sent. An empty password is none, as it is to Mosquitto, and never right.
     pub fn check(&self, username: &str, password: &[u8]) -> Check {
         let place = self.users.binary_search_by(|(name, _)| (**name).cmp(username));
-        let entry = self.users.get(place.unwrap_or(self.typical)).map(|(_, entry)| entry);
+        let entry = self.users.get(place.unwrap_or_else(|_| self.stand_in(username))).map(|(_, entry)| entry);
         // As Mosquitto has it, a password ends at a NUL byte.
         let sent = password.split(|&byte| byte == 0).next().unwrap_or_default();
         Check {
@@ -171,6 +172,14 @@ impl Passwords {
             password: sent.into(),
             can_pass: place.is_ok() && !sent.is_empty(),
         }
+    }
+
+    /// The user whose entry is hashed for one that does not exist: always the same one for a name, and each for as many names as
+    /// any other. Where users cost the same, so do all; where they do not, a cheap name may exist or not, and a dear one likewise.
+    fn stand_in(&self, username: &str) -> usize {
+        let mut hasher = DefaultHasher::new();
+        username.hash(&mut hasher);
+        (hasher.finish() % self.users.len().max(1) as u64) as usize
     }
 
     pub fn user_count(&self) -> usize {
@@ -292,11 +301,8 @@ pub fn parse(bytes: &[u8], allowed: &Allowed) -> (Passwords, Vec<Fault>) {
         }
         is_same
     });
-    let users: Vec<(Box<str>, Entry)> = found.into_iter().map(|(name, entry, _)| (name, entry)).collect();
-    let mut by_cost: Vec<usize> = (0..users.len()).collect();
-    by_cost.sort_by_key(|&place| users[place].1.cost());
-    let typical = by_cost.get(users.len() / 2).copied().unwrap_or_default();
-    (Passwords { users, typical }, faults.finish())
+    let users = found.into_iter().map(|(name, entry, _)| (name, entry)).collect();
+    (Passwords { users }, faults.finish())
 }
 
 /// The name and the hash of a line that is no comment; nothing for one without any colon.
@@ -710,13 +716,20 @@ mod tests {
     }
 
     #[test]
-    fn unknown_users_cost_what_most_users_cost_and_never_pass() {
+    fn unknown_users_cost_what_users_cost_and_never_pass() {
         let passwords = whole(&[SHA, PB, PB64, &PB64.replace("pb64", "other")].join("\n"), &Allowed::default());
         let cost = |name: &str, password: &[u8]| passwords.check(name, password).cost();
         assert_eq!([cost("sha", b"x"), cost("pb", b"x"), cost("pb64", b"x")], [1, 101, 1000]);
-        assert_eq!([cost("nobody", b"x"), cost("nobody", b""), cost("pb64", b"")], [1000; 3]);
-        // The one that stands in has this password.
-        assert!(!is_right(&passwords, "nobody", PASSWORD));
+        assert_eq!((cost("pb64", b""), cost("nobody", b"x")), (1000, cost("nobody", b"")));
+        // Of four users one costs 1, one 101, and two 1000; all have this password.
+        let mut counts = [(1, 0), (101, 0), (1000, 0)];
+        for name in (0..400).map(|number| format!("nobody-{number}")) {
+            let check = passwords.check(&name, PASSWORD);
+            counts.iter_mut().filter(|(cost, _)| *cost == check.cost()).for_each(|(_, count)| *count += 1);
+            assert!(!check.run());
+        }
+        let expected = [75..125, 75..125, 150..250];
+        assert!(counts.iter().zip(&expected).all(|((_, count), range)| range.contains(count)), "{counts:?}");
         assert!(passwords.has_user("pb") && !passwords.has_user("nobody"));
     }
 
