@@ -137,7 +137,7 @@ fn help(command: &Command, head: &str, foot: &str) -> String {
     out + foot
 }
 
-/// The word of these that is most like the one that was written. They are not few: there is none otherwise.
+/// The word that is most like the one that was written. There must be one at least.
 fn nearest<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> &'a str {
     // No word is longer.
     let written = written.char_indices().nth(64).map_or(written, |(end, _)| &written[..end]);

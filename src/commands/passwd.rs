@@ -1,6 +1,7 @@
 //! `midge passwd`: users of a password file, with the flags of `mosquitto_passwd`. Here is what the command line, standard input and
 //! the disk have to do with it; what becomes of the file's text is in `access::edit`, and hashes are made in `access::passwords`.
 
+use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -21,7 +22,7 @@ pub const COMMAND: Command = Command {
             short: 'c',
             long: "create",
             placeholder: "",
-            help: "Make FILE, which must not be there yet; else it must be.",
+            help: "Make FILE, which must not be there yet. Without this it must be.",
         },
         Flag {
             short: 'b',
@@ -148,7 +149,7 @@ fn method(matches: &Matches) -> Result<Method, Refusal> {
     }
 }
 
-/// Adds the user, or changes the password. That is not asked for in vain.
+/// Adds the user, or changes the password.
 fn set(
     file: &str,
     user: &str,
@@ -159,10 +160,11 @@ fn set(
     check_username(user).map_err(Refusal::usage)?;
     let path = Path::new(file);
     if file != "-" {
-        match (is_new, path.symlink_metadata()) {
-            (true, Ok(_)) => return Err(there_already(file)),
-            (false, Err(error)) => return Err(cannot_be_read(file, &error)),
-            _ => {}
+        // So that nobody is asked for a password in vain.
+        match is_new {
+            true if path.symlink_metadata().is_ok() => return Err(there_already(file)),
+            true => {}
+            false => drop(path.metadata().map_err(|error| cannot_be_read(file, &error))?),
         }
     }
     let password = password()?;
@@ -173,36 +175,24 @@ fn set(
         let written = io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush());
         return written.map_err(|error| Refusal::failure(format!("The entry cannot be printed: {error}.")));
     }
-    if is_new {
-        let (content, _) = put(b"", user, &hash);
-        let held = HeldFile::create(path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => there_already(file),
-            _ => Refusal::failure(format!("{file} cannot be made: {error}.")),
-        })?;
-        if let Err(error) = held.replace(&content) {
-            // Empty, as it was made.
-            let _ = std::fs::remove_file(path);
-            return Err(cannot_be_written(file, &error));
-        }
-        print(&format!("Adding password for user {user}\n"));
-        return Ok(());
-    }
-    let (held, content) = open(file)?;
+    let (held, content) = open(file, is_new)?;
     let (content, is_added) = put(&content, user, &hash);
     let (users, _) = passwords::parse(&content, &Allowed { plain_text: true, ..Allowed::default() });
-    if !users.has_user(user) {
-        return Err(Refusal::failure(format!(
-            "{file} is full: {} users and {FILE_BYTES_MAX} bytes are the most.",
-            passwords::USERS_MAX
-        )));
+    let replaced = match users.has_user(user) {
+        true => held.replace(&content).map_err(|error| cannot_be_written(file, &error)),
+        false => Err(full(file)),
+    };
+    if replaced.is_err() && is_new {
+        // Empty, as it was made.
+        let _ = fs::remove_file(path);
     }
-    held.replace(&content).map_err(|error| cannot_be_written(file, &error))?;
+    replaced?;
     print(&format!("{} password for user {user}\n", if is_added { "Adding" } else { "Updating" }));
     Ok(())
 }
 
 fn delete(file: &str, user: &str) -> Result<(), Refusal> {
-    let (held, content) = open(file)?;
+    let (held, content) = open(file, false)?;
     let content = remove(&content, user)
         .ok_or_else(|| Refusal::failure(format!("{file} has no user \"{}\".", user.escape_debug())))?;
     held.replace(&content).map_err(|error| cannot_be_written(file, &error))
@@ -210,9 +200,12 @@ fn delete(file: &str, user: &str) -> Result<(), Refusal> {
 
 /// Hashes what is plain text.
 fn upgrade(file: &str, method: Method) -> Result<(), Refusal> {
-    let (held, content) = open(file)?;
+    let (held, content) = open(file, false)?;
     let (content, count) = hash_plain_text(&content, |password| hashed(password, method))?;
     let (_, faults) = passwords::parse(&content, &Allowed::default());
+    if content.len() > FILE_BYTES_MAX {
+        return Err(full(file));
+    }
     if count > 0 {
         held.replace(&content).map_err(|error| cannot_be_written(file, &error))?;
     }
@@ -227,10 +220,21 @@ fn upgrade(file: &str, method: Method) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The file that is there, and what is in it.
-fn open(file: &str) -> Result<(HeldFile, Vec<u8>), Refusal> {
-    let opened = HeldFile::open(Path::new(file)).and_then(|held| Ok((held.read(FILE_BYTES_MAX)?, held)));
-    opened.map(|(content, held)| (held, content)).map_err(|error| cannot_be_read(file, &error))
+/// The file, and what is in it; a new one if that is asked for, and else one that is there.
+fn open(file: &str, is_new: bool) -> Result<(HeldFile, Vec<u8>), Refusal> {
+    let opened = if is_new { HeldFile::create(Path::new(file)) } else { HeldFile::open(Path::new(file)) };
+    let held = opened.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => there_already(file),
+        _ if is_new => Refusal::failure(format!("{file} cannot be made: {error}.")),
+        _ => cannot_be_read(file, &error),
+    })?;
+    let content = held.read(FILE_BYTES_MAX).map_err(|error| cannot_be_read(file, &error))?;
+    Ok((held, content))
+}
+
+fn full(file: &str) -> Refusal {
+    let users = passwords::USERS_MAX;
+    Refusal::failure(format!("{file} would be too large: {users} users and {FILE_BYTES_MAX} bytes are the most."))
 }
 
 fn there_already(file: &str) -> Refusal {

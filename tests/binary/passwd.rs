@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
-use midge::access::passwords::{Allowed, parse};
+use midge::access::passwords::{Allowed, ITERATIONS, parse};
 
 use crate::folder::Folder;
 use crate::program::run;
@@ -113,7 +113,8 @@ fn a_failure_is_one_line_and_changes_nothing() {
     let path = folder.write("f", "ann:$6$x\n");
     let none = folder.path("none").display().to_string();
     let directory = folder.path("").display().to_string();
-    let cases: [(&[&str], &str, String); 8] = [
+    let nowhere = folder.path("none/f").display().to_string();
+    let cases: [(&[&str], &str, String); 9] = [
         (
             &["-c", "-b", &path, "bob", "x"],
             "",
@@ -122,6 +123,11 @@ fn a_failure_is_one_line_and_changes_nothing() {
             ),
         ),
         (&["-b", &none, "bob", "x"], "", format!("There is no {none}: --create makes it.")),
+        (
+            &["-c", "-b", &nowhere, "bob", "x"],
+            "",
+            format!("{nowhere} cannot be made: No such file or directory (os error 2)."),
+        ),
         (&["-D", &none, "bob"], "", format!("There is no {none}: --create makes it.")),
         (&["-U", &none], "", format!("There is no {none}: --create makes it.")),
         (&["-D", &path, "bob"], "", format!("{path} has no user \"bob\".")),
@@ -186,6 +192,7 @@ fn a_wrong_command_line_is_refused_with_the_way_out() {
 fn commands_are_in_the_help_and_found_by_their_letters() {
     let (code, text, error) = passwd(&["--help"], "");
     assert!(code == 0 && error.is_empty() && text.starts_with("Usage: midge passwd "), "{text}");
+    assert!(text.replace('\n', "").contains(&format!("[{ITERATIONS}]")), "{text}");
     for line in text.lines() {
         assert!(line.len() <= 80 && line.is_ascii() && line.trim_end() == line, "{line:?}");
     }
