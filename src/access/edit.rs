@@ -63,10 +63,7 @@ pub fn remove(content: &[u8], username: &str) -> Option<Vec<u8>> {
 ///
 /// # Errors
 /// What `hash` says.
-pub fn hash_plain_text<E>(
-    content: &[u8],
-    mut hash: impl FnMut(&[u8]) -> Result<String, E>,
-) -> Result<(Vec<u8>, usize), E> {
+pub fn hash_plain_text<E>(content: &[u8], hash: impl Fn(&[u8]) -> Result<String, E>) -> Result<(Vec<u8>, usize), E> {
     let mut out = Vec::with_capacity(content.len());
     let mut count = 0;
     for line in content.split_inclusive(|&byte| byte == b'\n') {

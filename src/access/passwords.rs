@@ -94,11 +94,12 @@ impl Method {
                 format!("$7${iterations}${}${}", Base64::encode_string(salt), Base64::encode_string(&hash))
             }
             #[cfg(feature = "argon2")]
-            Method::Argon2id { kib, passes, lanes } => format!(
-                "$argon2id$v=19$m={kib},t={passes},p={lanes}${}${}",
-                base64ct::Base64Unpadded::encode_string(salt),
-                base64ct::Base64Unpadded::encode_string(&hash)
-            ),
+            Method::Argon2id { kib, passes, lanes } => {
+                // Base64 without padding.
+                let parts = [salt, &hash].map(Base64::encode_string);
+                let [salt, hash] = parts.each_ref().map(|part| part.trim_end_matches('='));
+                format!("$argon2id$v=19$m={kib},t={passes},p={lanes}${salt}${hash}")
+            }
         })
     }
 

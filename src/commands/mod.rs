@@ -72,7 +72,7 @@ pub fn list() -> String {
 /// command and the broker is to be started.
 pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Option<u8> {
     let name = arguments.next()?.into_string().ok().filter(|name| !name.starts_with('-'))?;
-    let nearest = nearest(&name, COMMANDS.iter().map(|command| command.name));
+    let nearest = nearest(&name, &mut COMMANDS.iter().map(|command| command.name));
     let command = COMMANDS.iter().find(|command| command.name == nearest)?;
     if name.len() > 2 * nearest.len() || distance(name.as_bytes(), nearest) * 2 > nearest.len() {
         return None;
@@ -117,7 +117,7 @@ fn parse(command: &Command, arguments: &[String]) -> Result<Matches, Refusal> {
                 format!("Unknown option -{name}; the short ones are{letters}")
             }
             Fail::UnrecognizedOption(name) => {
-                let nearest = nearest(&name, command.flags.iter().map(|flag| flag.long));
+                let nearest = nearest(&name, &mut command.flags.iter().map(|flag| flag.long));
                 format!("Unknown option --{name}; the nearest is --{nearest}")
             }
             Fail::ArgumentMissing(name) => format!("{} needs a value", shown(&name)),
@@ -138,7 +138,7 @@ fn help(command: &Command, head: &str, foot: &str) -> String {
 }
 
 /// The word that is most like the one that was written. There must be one at least.
-fn nearest<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> &'a str {
+fn nearest<'a>(written: &str, words: &mut dyn Iterator<Item = &'a str>) -> &'a str {
     // No word is longer.
     let written = written.char_indices().nth(64).map_or(written, |(end, _)| &written[..end]);
     words.min_by_key(|word| distance(written.as_bytes(), word)).unwrap_or_default()

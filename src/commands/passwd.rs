@@ -80,45 +80,41 @@ fn run(arguments: &[String]) -> Result<(), Refusal> {
         print(&help(&COMMAND, HEAD, FOOT));
         return Ok(());
     }
-    let given: Vec<&str> =
-        ["create", "batch", "delete", "upgrade"].into_iter().filter(|it| matches.opt_present(it)).collect();
+    let asked = |name: &str| matches.opt_present(name);
+    let (is_new, is_batch, is_delete, is_upgrade) =
+        (asked("create"), asked("batch"), asked("delete"), asked("upgrade"));
+    let given: Vec<&str> = ["create", "batch", "delete", "upgrade"].into_iter().filter(|name| asked(name)).collect();
+    if let [first, .., last] = given[..]
+        && (is_delete || is_upgrade)
+    {
+        return Err(wrong(&format!("--{first} and --{last} do not go together.")));
+    }
+    if is_delete && (asked("hash") || asked("iterations")) {
+        return Err(wrong("--delete hashes nothing: --hash and --iterations are not for it."));
+    }
     let method = method(&matches)?;
-    let free: Vec<&str> = matches.free.iter().map(String::as_str).collect();
-    match (&given[..], &free[..]) {
-        ([] | ["create"], [file, user]) => set(file, user, ask, given == ["create"], method),
-        (["batch"] | ["create", "batch"], [file, user, password]) => {
-            let password = || Ok(password.as_bytes().to_vec());
-            set(file, user, password, given.len() == 2, method)
-        }
-        (["delete"], [file, user]) if !has_hash(&matches) => delete(file, user),
-        (["upgrade"], [file]) => upgrade(file, method),
-        ([] | ["create"], [_, _, _]) => {
+    match &matches.free[..] {
+        [file] if is_upgrade => upgrade(file, method),
+        [file, user] if is_delete => delete(file, user),
+        [file, user, password] if is_batch => set(file, user, Some(password), is_new, method),
+        [file, user] if !is_batch && !is_upgrade => set(file, user, None, is_new, method),
+        [_, _, _] if !is_delete && !is_upgrade => {
             Err(wrong("A password on the command line needs --batch in front of FILE: others can see it there."))
         }
-        (["delete"], [_, _]) => Err(wrong("--delete hashes nothing: --hash and --iterations are not for it.")),
-        ([] | [_] | ["create", "batch"], _) => {
-            let wanted = match &given[..] {
-                ["upgrade"] => "FILE",
-                ["batch", ..] | [_, "batch"] => "FILE, USER and PASSWORD",
+        free => {
+            let wanted = match (is_upgrade, is_batch) {
+                (true, _) => "FILE",
+                (_, true) => "FILE, USER and PASSWORD",
                 _ => "FILE and USER",
             };
-            let found = match free.len() {
-                1 => "1 argument".to_string(),
-                other => format!("{other} arguments"),
-            };
-            Err(wrong(&format!("Expected {wanted} behind the options, found {found}.")))
+            let (found, plural) = (free.len(), if free.len() == 1 { "" } else { "s" });
+            Err(wrong(&format!("Expected {wanted} behind the options, found {found} argument{plural}.")))
         }
-        // Of those that do not go together, first and last never do.
-        ([first, .., last], _) => Err(wrong(&format!("--{first} and --{last} do not go together."))),
     }
 }
 
 fn wrong(text: &str) -> Refusal {
     Refusal::usage(format!("{text} See midge passwd --help."))
-}
-
-fn has_hash(matches: &Matches) -> bool {
-    matches.opt_present("hash") || matches.opt_present("iterations")
 }
 
 fn method(matches: &Matches) -> Result<Method, Refusal> {
@@ -143,31 +139,28 @@ fn method(matches: &Matches) -> Result<Method, Refusal> {
             Err(wrong(&format!("--iterations is about sha512-pbkdf2, and --hash says {hash}.")))
         }
         (other, _) => {
-            let nearest = nearest(other, HASHES.into_iter());
+            let nearest = nearest(other, &mut HASHES.into_iter());
             Err(wrong(&format!("Unknown hash '{other}'; the nearest is {nearest}.")))
         }
     }
 }
 
-/// Adds the user, or changes the password.
-fn set(
-    file: &str,
-    user: &str,
-    password: impl FnOnce() -> Result<Vec<u8>, Refusal>,
-    is_new: bool,
-    method: Method,
-) -> Result<(), Refusal> {
+/// Adds the user, or changes the password; asks for it if there is none.
+fn set(file: &str, user: &str, password: Option<&str>, is_new: bool, method: Method) -> Result<(), Refusal> {
     check_username(user).map_err(Refusal::usage)?;
     let path = Path::new(file);
     if file != "-" {
         // So that nobody is asked for a password in vain.
-        match is_new {
-            true if path.symlink_metadata().is_ok() => return Err(there_already(file)),
-            true => {}
-            false => drop(path.metadata().map_err(|error| cannot_be_read(file, &error))?),
+        match (is_new, path.symlink_metadata(), path.metadata()) {
+            (true, Ok(_), _) => return Err(there_already(file)),
+            (false, _, Err(error)) => return Err(cannot_be_read(file, &error)),
+            _ => {}
         }
     }
-    let password = password()?;
+    let password = match password {
+        Some(password) => password.as_bytes().to_vec(),
+        None => ask()?,
+    };
     check_password(&password)?;
     let hash = hashed(&password, method)?;
     if file == "-" {
