@@ -179,6 +179,9 @@ pub struct ListenerConfig {
     pub tcp_nodelay: bool,
     /// Names and hashes of passwords, Mosquitto's password file; what is in it gets into `rules`.
     pub password_file: Option<PathBuf>,
+    /// Passwords in it need not be hashed. False: whoever reads the file or a backup of it could log in, here and wherever else
+    /// the same password is used.
+    pub allow_plain_text_passwords: bool,
     /// Who may read and write what, Mosquitto's access control file; so does what is in this.
     pub acl_file: Option<PathBuf>,
     pub rules: Rules,
@@ -197,6 +200,7 @@ impl ListenerConfig {
             protocol: Protocol::default(),
             tcp_nodelay: true,
             password_file: None,
+            allow_plain_text_passwords: false,
             acl_file: None,
             rules: Rules::default(),
         }

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! main.rs      flags and file -> Settings -> logger -> listeners -> no more privileges -> store -> server::run; exit code
+//! commands/    what the program does besides serving: midge passwd
 //! options/     one table: every option once; flags, the configuration file, help and man pages are read from it
 //! logger/      log lines in Mosquitto's form and to its destinations, and what repeats among them
 //! config.rs    Config: every number with unit, default and the reason for it
@@ -17,7 +18,8 @@
 //!              what turns sockets into MQTT bytes and back;
 //!              websocket/ is the codec of that protocol, pure
 //! os/          what else the system is asked for and told: signals, users, the background, pid file, service manager,
-//!              descriptor limit, who holds a port, a descriptor in reserve, memory given back, a file's lock, the local time
+//!              descriptor limit, who holds a port, a descriptor in reserve, memory given back, a file's lock, a file that is
+//!              changed as a whole, randomness, a terminal that shows nothing, the local time
 //! journal/     the store's files: frames, generations, what to do at start; knows no MQTT
 //! time.rs      Millis since start: a value, never a clock
 //! wheel.rs     hashed timer wheel; knows neither connections nor MQTT
@@ -32,8 +34,9 @@
 //!
 //! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os, config, time`;
 //! `broker -> access, codec, topic, wheel, buffer, time, config, logger` (of that, only how a line is marked);
-//! `config -> access, codec`; `options -> config, spelling`; `rights -> access, options, os`; `verifier -> access, broker`;
-//! `logger -> config, os`; `codec -> topic`; `access -> topic, time, spelling`; `journal -> os`; `keeper -> journal, broker`;
+//! `commands -> access, options, os, spelling`; `config -> access, codec`; `options -> config, spelling`;
+//! `rights -> access, options, os`; `verifier -> access, broker`; `logger -> config, os`; `codec -> topic`;
+//! `access -> topic, time, spelling`; `journal -> os`; `keeper -> journal, broker`;
 //! leaves use `std` alone. `mio` and sockets appear only in `server`, `net` and `os`, `libc` there and in `journal/disk.rs`, which
 //! alone touches the store's files; `unsafe` only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its own `os.rs`.
 
@@ -41,6 +44,7 @@ pub mod access;
 pub mod broker;
 pub mod buffer;
 pub mod codec;
+pub mod commands;
 pub mod config;
 pub mod journal;
 pub mod keeper;

@@ -14,7 +14,7 @@ use midge::net::{self, Inherited};
 use midge::options::{self, Parsed, Settings, Store, UsageError};
 use midge::os::{self, Counting, Daemon, DiskFiles, Notify, Owner, PidFile, Privileges, Signals, UserError};
 use midge::server::{self, Start};
-use midge::{VERSION, logger, rights};
+use midge::{VERSION, commands, logger, rights};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -25,6 +25,9 @@ const EXIT_FAILURE: u8 = 1;
 const EXIT_USAGE: u8 = 3;
 
 fn main() -> ExitCode {
+    if let Some(code) = commands::run(arguments()) {
+        return ExitCode::from(code);
+    }
     // Before anything else has a descriptor, or there is another process.
     let inherited = net::inherited();
     match options::parse(arguments(), &DiskFiles) {
@@ -38,8 +41,12 @@ fn main() -> ExitCode {
             let _ = io::stdout().write_all(text.as_bytes());
             if is_accepted { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) }
         }
-        Ok(Parsed::Help(text) | Parsed::Version(text)) => {
+        Ok(Parsed::Help(text)) => {
             // A reader that closed the pipe has seen enough.
+            let _ = io::stdout().write_all((text + &commands::list()).as_bytes());
+            ExitCode::SUCCESS
+        }
+        Ok(Parsed::Version(text)) => {
             let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }

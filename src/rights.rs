@@ -31,10 +31,13 @@ impl Told {
 /// Reads the files the listeners name, and puts what they say into their rules.
 pub fn load(listeners: &mut [ListenerConfig]) -> Told {
     let mut told = Told::default();
-    let (mut users, mut rights) = (BTreeMap::new(), BTreeMap::new());
+    let (mut users, mut rights) = ([BTreeMap::new(), BTreeMap::new()], BTreeMap::new());
     for listener in listeners {
+        let plain_text = listener.allow_plain_text_passwords;
         let passwords = listener.password_file.as_deref();
-        listener.rules.passwords = once(passwords, &mut users, |path| read_passwords(path, &mut told));
+        // Who allows plain text and who does not have other users, even in the same file.
+        let users = &mut users[usize::from(plain_text)];
+        listener.rules.passwords = once(passwords, users, |path| read_passwords(path, plain_text, &mut told));
         listener.rules.acl = once(listener.acl_file.as_deref(), &mut rights, |path| read_acl(path, &mut told));
     }
     told
@@ -61,17 +64,20 @@ fn once<T>(
     loaded
 }
 
-fn read_passwords(path: &Path, told: &mut Told) -> Option<Passwords> {
+fn read_passwords(path: &Path, plain_text: bool, told: &mut Told) -> Option<Passwords> {
     let content = read(path, "password_file", told)?;
     if DiskFiles.is_world_readable(path) {
         let shown = path.display();
-        told.warnings.push(format!(
-            "Every user of this machine can read {shown}, which holds passwords or their hashes; chmod o-r {shown} changes \
-             that."
-        ));
+        once_told(
+            &mut told.warnings,
+            format!(
+                "Every user of this machine can read {shown}, which holds passwords or their hashes; chmod o-r {shown} changes \
+                 that."
+            ),
+        );
     }
-    let (passwords, faults) = passwords::parse(&content, &Allowed::default());
-    told.left_out.extend(faults.iter().map(|fault| sentence(path, fault)));
+    let (passwords, faults) = passwords::parse(&content, &Allowed { plain_text, ..Allowed::default() });
+    faults.iter().for_each(|fault| once_told(&mut told.left_out, sentence(path, fault)));
     Some(passwords)
 }
 
@@ -91,7 +97,15 @@ fn read_acl(path: &Path, told: &mut Told) -> Option<Acl> {
 
 fn read(path: &Path, option: &str, told: &mut Told) -> Option<Vec<u8>> {
     let content = DiskFiles.read(path, FILE_BYTES_MAX);
-    content.map_err(|error| told.refused.push(format!("{option} {} cannot be read: {error}.", path.display()))).ok()
+    let text = |error| format!("{option} {} cannot be read: {error}.", path.display());
+    content.map_err(|error| once_told(&mut told.refused, text(error))).ok()
+}
+
+/// A file that is read in two ways is wrong in the same way.
+fn once_told(told: &mut Vec<String>, text: String) {
+    if !told.contains(&text) {
+        told.push(text);
+    }
 }
 
 /// `FILE:LINE: sentence`

@@ -1,6 +1,9 @@
 # Completion of midge's options in bash. Made from the table of options.
 _midge() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
+    [ "$COMP_CWORD" -gt 1 ] && case ${COMP_WORDS[1]} in
+        passwd) COMPREPLY=($(compgen -f -W '--create --batch --delete --upgrade --hash --iterations --help' -- "$word")); return ;;
+    esac
     case $before in
         --listener) COMPREPLY=() ;;
         --port|-p) COMPREPLY=() ;;
@@ -20,6 +23,7 @@ _midge() {
         --allow-anonymous) COMPREPLY=($(compgen -W 'true false' -- "$word")) ;;
         --listener-allow-anonymous) COMPREPLY=($(compgen -W 'true false' -- "$word")) ;;
         --password-file) COMPREPLY=($(compgen -f -- "$word")) ;;
+        --allow-plain-text-passwords) COMPREPLY=($(compgen -W 'true false' -- "$word")) ;;
         --acl-file) COMPREPLY=($(compgen -f -- "$word")) ;;
         --check-retain-source) COMPREPLY=($(compgen -W 'true false' -- "$word")) ;;
         --allow-zero-length-clientid) COMPREPLY=($(compgen -W 'true false' -- "$word")) ;;
@@ -63,7 +67,7 @@ _midge() {
         --explain-config) COMPREPLY=($(compgen -f -- "$word")) ;;
         --user) COMPREPLY=() ;;
         --pid-file) COMPREPLY=($(compgen -f -- "$word")) ;;
-        *) COMPREPLY=($(compgen -W '--listener --port --bind-interface --socket-domain --socket-mode --socket-owner --protocol --accept-protocol-versions --mount-point --max-connections --set-tcp-nodelay --global-max-connections --connect-timeout --global-max-clients --persistent-client-expiration --allow-anonymous --listener-allow-anonymous --password-file --acl-file --check-retain-source --allow-zero-length-clientid --auto-id-prefix --listener-auto-id-prefix --use-username-as-clientid --clientid-prefixes --max-keepalive --max-inflight-messages --max-inflight-bytes --max-queued-messages --max-queued-bytes --queue-policy --queue-qos0-messages --stall-timeout --retry-interval --max-packet-size --message-size-limit --max-qos --maximum-qos --retain-available --retain-expiry-interval --allow-duplicate-messages --upgrade-outgoing-qos --max-topic-alias --max-topic-alias-broker --persistence --retained-persistence --persistence-location --persistence-sync --persistence-file --autosave-interval --autosave-on-changes --memory-limit --sys-interval --log-dest --log-type --log-timestamp --log-timestamp-format --log-facility --connection-messages --verbose --quiet --config-file --test-config --explain-config --daemon --user --pid-file --help --version' -- "$word")) ;;
+        *) COMPREPLY=($(compgen -W 'passwd --listener --port --bind-interface --socket-domain --socket-mode --socket-owner --protocol --accept-protocol-versions --mount-point --max-connections --set-tcp-nodelay --global-max-connections --connect-timeout --global-max-clients --persistent-client-expiration --allow-anonymous --listener-allow-anonymous --password-file --allow-plain-text-passwords --acl-file --check-retain-source --allow-zero-length-clientid --auto-id-prefix --listener-auto-id-prefix --use-username-as-clientid --clientid-prefixes --max-keepalive --max-inflight-messages --max-inflight-bytes --max-queued-messages --max-queued-bytes --queue-policy --queue-qos0-messages --stall-timeout --retry-interval --max-packet-size --message-size-limit --max-qos --maximum-qos --retain-available --retain-expiry-interval --allow-duplicate-messages --upgrade-outgoing-qos --max-topic-alias --max-topic-alias-broker --persistence --retained-persistence --persistence-location --persistence-sync --persistence-file --autosave-interval --autosave-on-changes --memory-limit --sys-interval --log-dest --log-type --log-timestamp --log-timestamp-format --log-facility --connection-messages --verbose --quiet --config-file --test-config --explain-config --daemon --user --pid-file --help --version' -- "$word")) ;;
     esac
 }
 complete -F _midge midge

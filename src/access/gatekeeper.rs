@@ -155,8 +155,12 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::super::passwords::{Allowed, hash_pbkdf2, parse};
+    use super::super::passwords::{Allowed, Method, parse};
     use super::*;
+
+    fn hash_pbkdf2(password: &[u8], salt: &[u8], iterations: u32) -> String {
+        Method::Pbkdf2 { iterations }.hash(password, salt).unwrap()
+    }
 
     fn check(hash: &str, username: &str, password: &[u8]) -> Check {
         let (passwords, faults) = parse(format!("u:{hash}\nv:{hash}").as_bytes(), &Allowed::default());

@@ -6,6 +6,7 @@
 //! [`gatekeeper::ADDRESSES_MAX`].
 
 pub mod acl;
+pub mod edit;
 pub mod gatekeeper;
 mod levels;
 pub mod passwords;

@@ -1,12 +1,16 @@
-//! The password file: `username:hash` lines as `mosquitto_passwd` of any version writes them, and those of plain text.
+//! The password file: `username:hash` lines as `mosquitto_passwd` of any version writes them, and those of plain text; and the
+//! hashes that stand in new lines.
 //!
 //! A line that is broken drops its entry and is reported; the others stay. What is reported never holds a password or hash.
 //!
 //! Checking a password is meant to be slow, so it is a job of its own: [`Passwords::check`] copies what is needed into a
-//! [`Check`], and [`Check::run`] may happen on another thread. A user that does not exist costs what most users cost.
+//! [`Check`], and [`Check::run`] may happen on another thread. A user that does not exist costs what one of the others costs, so that
+//! the time does not tell which names there are.
 //!
 //! Memory: some 200 bytes and the name for each user, so 13 MiB and the names for [`USERS_MAX`]; and for the time of one check
 //! with Argon2id as much as its entry says and [`Allowed`] lets it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use base64ct::{Base64, Encoding};
 use ctutils::CtEq;
@@ -22,8 +26,18 @@ pub const USERS_MAX: usize = 1 << 16;
 /// More is most likely a mistake, and would keep all other logins waiting.
 pub const ITERATIONS_MAX: u32 = 1_000_000;
 
+/// PBKDF2 iterations of a new hash if nobody said otherwise. 1000: what `mosquitto_passwd` of 2.1 has, ten times what that of 2.0
+/// has. That is less than a millisecond of a PC, and some 60 ms of an old ARM router by its clock, which has to check a house full
+/// of devices after each restart; who has the time takes more.
+pub const ITERATIONS: u32 = 1000;
+
 /// KiB times passes of one Argon2id hash, about a second of a PC's time like [`ITERATIONS_MAX`].
 pub const ARGON2_WORK_MAX: u64 = 1 << 20;
+
+/// KiB of memory that checking one Argon2id hash may take, and that a new one takes. 19 MiB: the least that OWASP recommends, and
+/// less than a third of a box of 64 MB for the time of one check. The 46 MiB of `mosquitto_passwd -H argon2id` are not what such
+/// a box has to spare.
+const ARGON2_KIB: u32 = 19 << 10;
 
 /// Bytes of a `$6$` or `$7$` hash: all of SHA-512.
 const HASH_BYTES: usize = 64;
@@ -38,17 +52,15 @@ pub struct Allowed {
 }
 
 impl Default for Allowed {
-    /// Plain text, because files of Mosquitto builds without TLS are made of it. 19 MiB for Argon2id: the least that OWASP
-    /// recommends for it, and less than a third of a box of 64 MB for the time of one check. The 46 MiB of
-    /// `mosquitto_passwd -H argon2id` are not what such a box has to spare.
+    /// No plain text: who reads the file, or a backup of it, could log in.
     fn default() -> Allowed {
-        Allowed { plain_text: true, argon2_kib_max: 19 << 10 }
+        Allowed { plain_text: false, argon2_kib_max: ARGON2_KIB }
     }
 }
 
 /// How a hash is made. A plain text is kept as its SHA-512 with an empty salt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Method {
+pub enum Method {
     /// One round over password and salt.
     Sha512,
     /// PBKDF2-HMAC-SHA-512.
@@ -59,6 +71,53 @@ enum Method {
 }
 
 impl Method {
+    /// With the costs OWASP goes with that much memory.
+    #[cfg(feature = "argon2")]
+    pub const ARGON2ID: Method = Method::Argon2id { kib: ARGON2_KIB, passes: 2, lanes: 1 };
+
+    /// Bytes of salt for a new hash: of `$6$` and `$7$` as many as Mosquitto 2.0 accepts, which is 12 and nothing else.
+    pub fn salt_len(&self) -> usize {
+        match self {
+            Method::Sha512 | Method::Pbkdf2 { .. } => 12,
+            #[cfg(feature = "argon2")]
+            Method::Argon2id { .. } => 16,
+        }
+    }
+
+    /// The hash of a password as it stands behind the name in a file; nothing if there is no memory for it. A salt of
+    /// [`Method::salt_len`] bytes must be one that nobody can know and no other hash has.
+    pub fn hash(&self, password: &[u8], salt: &[u8]) -> Option<String> {
+        let hash = self.compute(password, salt, HASH_BYTES)?;
+        Some(match *self {
+            Method::Sha512 => format!("$6${}${}", Base64::encode_string(salt), Base64::encode_string(&hash)),
+            Method::Pbkdf2 { iterations } => {
+                format!("$7${iterations}${}${}", Base64::encode_string(salt), Base64::encode_string(&hash))
+            }
+            #[cfg(feature = "argon2")]
+            Method::Argon2id { kib, passes, lanes } => {
+                // Base64 without padding.
+                let parts = [salt, &hash].map(Base64::encode_string);
+                let [salt, hash] = parts.each_ref().map(|part| part.trim_end_matches('='));
+                format!("$argon2id$v=19$m={kib},t={passes},p={lanes}${salt}${hash}")
+            }
+        })
+    }
+
+    /// Has `len` bytes if it can have another length than [`HASH_BYTES`]. Nothing if there is no memory for it.
+    #[cfg_attr(not(feature = "argon2"), allow(unused_variables))]
+    fn compute(&self, password: &[u8], salt: &[u8], len: usize) -> Option<Vec<u8>> {
+        match *self {
+            Method::Sha512 => Some(Sha512::new().chain_update(password).chain_update(salt).finalize().to_vec()),
+            Method::Pbkdf2 { iterations } => {
+                let mut hash = vec![0; HASH_BYTES];
+                pbkdf2::pbkdf2_hmac::<Sha512>(password, salt, iterations, &mut hash);
+                Some(hash)
+            }
+            #[cfg(feature = "argon2")]
+            Method::Argon2id { kib, passes, lanes } => argon2id(password, salt, kib, passes, lanes, len),
+        }
+    }
+
     /// Different for each method with its costs.
     fn encoded(&self) -> [u8; 13] {
         let (form, costs) = match *self {
@@ -87,8 +146,6 @@ struct Entry {
 pub struct Passwords {
     /// By name.
     users: Vec<(Box<str>, Entry)>,
-    /// What stands in for users that do not exist: an entry of median cost.
-    typical: usize,
 }
 
 /// What a login is recognised by: of name, password and the file's entry, under a secret.
@@ -107,7 +164,7 @@ impl Passwords {
     /// The check of what a client sent. An empty password is none, as it is to Mosquitto, and never right.
     pub fn check(&self, username: &str, password: &[u8]) -> Check {
         let place = self.users.binary_search_by(|(name, _)| (**name).cmp(username));
-        let entry = self.users.get(place.unwrap_or(self.typical)).map(|(_, entry)| entry);
+        let entry = self.users.get(place.unwrap_or_else(|_| self.stand_in(username))).map(|(_, entry)| entry);
         // As Mosquitto has it, a password ends at a NUL byte.
         let sent = password.split(|&byte| byte == 0).next().unwrap_or_default();
         Check {
@@ -116,6 +173,14 @@ impl Passwords {
             password: sent.into(),
             can_pass: place.is_ok() && !sent.is_empty(),
         }
+    }
+
+    /// The user whose entry is hashed for one that does not exist: always the same one for a name, and each for as many names as
+    /// any other. Where users cost the same, so do all; where they do not, a cheap name may exist or not, and a dear one likewise.
+    fn stand_in(&self, username: &str) -> usize {
+        let mut hasher = DefaultHasher::new();
+        username.hash(&mut hasher);
+        (hasher.finish() % self.users.len().max(1) as u64) as usize
     }
 
     pub fn user_count(&self) -> usize {
@@ -173,21 +238,8 @@ impl Check {
 
 impl Entry {
     fn is_made_of(&self, password: &[u8]) -> bool {
-        match self.method {
-            Method::Sha512 => {
-                let hash = Sha512::new().chain_update(password).chain_update(&self.salt).finalize();
-                hash[..].ct_eq(&self.hash[..]).to_bool()
-            }
-            Method::Pbkdf2 { iterations } => {
-                let hash = pbkdf2_sha512(password, &self.salt, iterations);
-                hash[..].ct_eq(&self.hash[..]).to_bool()
-            }
-            #[cfg(feature = "argon2")]
-            Method::Argon2id { kib, passes, lanes } => {
-                argon2id(password, &self.salt, kib, passes, lanes, self.hash.len())
-                    .is_some_and(|hash| hash[..].ct_eq(&self.hash[..]).to_bool())
-            }
-        }
+        let hash = self.method.compute(password, &self.salt, self.hash.len());
+        hash.is_some_and(|hash| hash[..].ct_eq(&self.hash[..]).to_bool())
     }
 
     fn cost(&self) -> u64 {
@@ -205,12 +257,6 @@ fn nobody() -> Entry {
     Entry { method: Method::Pbkdf2 { iterations: 1000 }, salt: [0; 64].into(), hash: [0; HASH_BYTES].into() }
 }
 
-fn pbkdf2_sha512(password: &[u8], salt: &[u8], iterations: u32) -> [u8; HASH_BYTES] {
-    let mut hash = [0; HASH_BYTES];
-    pbkdf2::pbkdf2_hmac::<Sha512>(password, salt, iterations, &mut hash);
-    hash
-}
-
 /// Nothing if there is no memory for it.
 #[cfg(feature = "argon2")]
 fn argon2id(password: &[u8], salt: &[u8], kib: u32, passes: u32, lanes: u32, len: usize) -> Option<Vec<u8>> {
@@ -223,13 +269,6 @@ fn argon2id(password: &[u8], salt: &[u8], kib: u32, passes: u32, lanes: u32, len
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     argon2.hash_password_into_with_memory(password, salt, &mut hash, &mut blocks[..]).ok()?;
     Some(hash)
-}
-
-/// The hash `$7$...` of a password as it stands behind the name in a file, where the salt has 12 or 64 bytes and
-/// the iterations are 1 to [`ITERATIONS_MAX`].
-pub fn hash_pbkdf2(password: &[u8], salt: &[u8], iterations: u32) -> String {
-    let hash = pbkdf2_sha512(password, salt, iterations);
-    format!("$7${iterations}${}${}", Base64::encode_string(salt), Base64::encode_string(&hash))
 }
 
 /// The users of a file, and what is wrong with the lines that were left out.
@@ -263,21 +302,22 @@ pub fn parse(bytes: &[u8], allowed: &Allowed) -> (Passwords, Vec<Fault>) {
         }
         is_same
     });
-    let users: Vec<(Box<str>, Entry)> = found.into_iter().map(|(name, entry, _)| (name, entry)).collect();
-    let mut by_cost: Vec<usize> = (0..users.len()).collect();
-    by_cost.sort_by_key(|&place| users[place].1.cost());
-    let typical = by_cost.get(users.len() / 2).copied().unwrap_or_default();
-    (Passwords { users, typical }, faults.finish())
+    let users = found.into_iter().map(|(name, entry, _)| (name, entry)).collect();
+    (Passwords { users }, faults.finish())
+}
+
+/// The name and the hash of a line that is no comment; nothing for one without any colon.
+pub(super) fn parts(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut parts = line.split(|&byte| byte == b':');
+    Some((trim(parts.next()?), trim(parts.next()?)))
 }
 
 /// A user and the hash; nothing for a line without any colon. What is behind a second colon is of no meaning.
 fn read_line<'a>(line: &'a [u8], allowed: &Allowed) -> Result<Option<(&'a str, Entry)>, String> {
-    let mut parts = line.split(|&byte| byte == b':');
-    let (Some(name), Some(hash)) = (parts.next(), parts.next()) else { return Ok(None) };
+    let Some((name, hash)) = parts(line) else { return Ok(None) };
     if line.contains(&0) {
         return Err("there is a NUL byte in it".to_string());
     }
-    let (name, hash) = (trim(name), trim(hash));
     let name = match std::str::from_utf8(name) {
         Err(_) => return Err(format!("the name {} is not UTF-8", quoted(name))),
         Ok("") => return Err("before the first : a name is missing".to_string()),
@@ -299,7 +339,9 @@ fn read_hash(hash: &[u8], allowed: &Allowed) -> Result<Entry, String> {
     let Some(behind) = hash.strip_prefix(b"$") else {
         if !allowed.plain_text {
             return Err(
-                "the password is plain text, which is not allowed here; mosquitto_passwd -U hashes it".to_string()
+                "the password is plain text, which is read only with allow_plain_text_passwords true; midge passwd -U \
+                        FILE hashes it"
+                    .to_string(),
             );
         }
         return Ok(Entry { method: Method::Sha512, salt: Box::default(), hash: Sha512::digest(hash)[..].into() });
@@ -373,7 +415,7 @@ fn argon2id_entry(version: &str, costs: &str, salt: &str, hash: &str, allowed: &
 }
 
 /// What to do about a hash that is too expensive.
-const AGAIN: &str = "make it again with mosquitto_passwd -H sha512-pbkdf2";
+const AGAIN: &str = "midge passwd FILE USER hashes the password anew";
 
 #[cfg(feature = "argon2")]
 fn argon2id_costs(costs: &str) -> Option<[u32; 3]> {
@@ -396,6 +438,8 @@ mod tests {
     const ARS: &str =
         "ars:$argon2id$v=19$m=1024,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$d8zoKiSBt1frhvkqABkQyXAGkDjHU3o+xA0i1Qdj0Pg";
     const DAVE: &str = "dave:correct horse";
+
+    const WITH_PLAIN_TEXT: Allowed = Allowed { plain_text: true, argon2_kib_max: ARGON2_KIB };
 
     fn is_right(passwords: &Passwords, username: &str, password: &[u8]) -> bool {
         passwords.check(username, password).run()
@@ -466,7 +510,7 @@ mod tests {
     #[cfg(feature = "argon2")]
     fn argon2id_that_takes_too_much_memory_is_refused_with_the_way_out() {
         let text = "user \"ar\": checking it takes 47104 KiB of memory, and 19456 are the most; \
-                    make it again with mosquitto_passwd -H sha512-pbkdf2";
+                    midge passwd FILE USER hashes the password anew";
         assert_eq!(fault(AR.as_bytes(), &Allowed::default()), text);
         assert!(fault(ARS.as_bytes(), &Allowed { argon2_kib_max: 1023, ..Allowed::default() }).contains("1024 KiB"));
     }
@@ -482,12 +526,13 @@ mod tests {
 
     #[test]
     fn plain_text_keeps_its_inner_blank_where_it_is_allowed() {
-        opens_the_door(DAVE, &Allowed::default());
-        let (passwords, faults) = parse(DAVE.as_bytes(), &Allowed { plain_text: false, ..Allowed::default() });
+        opens_the_door(DAVE, &WITH_PLAIN_TEXT);
+        let (passwords, faults) = parse(DAVE.as_bytes(), &Allowed::default());
         assert_eq!(passwords.user_count(), 0);
         assert_eq!(
             faults[0].to_string(),
-            "line 1: user \"dave\": the password is plain text, which is not allowed here; mosquitto_passwd -U hashes it"
+            "line 1: user \"dave\": the password is plain text, which is read only with allow_plain_text_passwords true; \
+             midge passwd -U FILE hashes it"
         );
         assert!(!is_right(&passwords, "dave", PASSWORD));
     }
@@ -495,8 +540,51 @@ mod tests {
     #[test]
     fn what_is_hashed_here_is_what_the_tools_make() {
         let salt: Vec<u8> = (0..64).collect();
-        assert_eq!(format!("pb:{}", hash_pbkdf2(PASSWORD, &salt[..12], 101)), PB);
-        assert_eq!(format!("pb64:{}", hash_pbkdf2(PASSWORD, &salt, 1000)), PB64);
+        for (name, method, salt, expected) in [
+            ("sha", Method::Sha512, &salt[..12], SHA),
+            ("sha64", Method::Sha512, &salt, SHA64),
+            ("pb", Method::Pbkdf2 { iterations: 101 }, &salt[..12], PB),
+            ("pb64", Method::Pbkdf2 { iterations: 1000 }, &salt, PB64),
+            #[cfg(feature = "argon2")]
+            ("ar", Method::Argon2id { kib: 47_104, passes: 1, lanes: 1 }, &salt, AR),
+        ] {
+            assert_eq!(format!("{name}:{}", method.hash(PASSWORD, salt).unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_hashed_with_the_costs_of_new_entries_may_be_in_a_file() {
+        for method in [
+            Method::Sha512,
+            Method::Pbkdf2 { iterations: ITERATIONS },
+            #[cfg(feature = "argon2")]
+            Method::ARGON2ID,
+        ] {
+            let salt = vec![7; method.salt_len()];
+            opens_the_door(&format!("u:{}", method.hash(PASSWORD, &salt).unwrap()), &Allowed::default());
+        }
+    }
+
+    /// Made by mosquitto_passwd 2.0.11: with -b, -b -H sha512, -b -H sha512-pbkdf2, and two of plain text by -U.
+    const OF_MOSQUITTO: &str = "ann:$7$101$mP/84gyvtXETqHoY$8h7rFyJxvStF13jFOzBFaa4inwvRh+sxDM3ojlJSVaJ8OQEpTjKlbkYcC0/amaOUZaw4c/FRUaSL6zZJYpaKrg==\n\
+        bob:$6$OY8gW4ZB1Teru0KG$Cq2fYYduNEEhpMEUXQCP87njTm/FjRqIO01pDF/2GuZ9eF+3TZzQKbk9Tg/56q0Zk1iy3IbxjHcj4XnDdjW5iQ==\n\
+        cid smith:$7$101$an6fuUE3bVFt4Jjk$q/Fdf9BcpVBmP9qMkKDguSbqJpSXrITS8teF2BD44N8ycvfGEeD3NYwGHxI7sJhluSkhZX7k3/P7w3ZTyXXULw==\n\
+        dan:$7$101$gQZr5vhRVoCMrmY7$2hrdpWuohwOKyGvbYgGjtILybJk9tebHcm5pb83gX5F4+w38h5VNFfA1IC+gG5eRCX7t3pemhUkCb5s4/df2Gw==\n\
+        eve:$7$101$+4h5UfwvzXqWXd7F$mZzL993WGIMvieHuRoRHWj6nnSNfvi2Co+3dKEyoPIW321Au9YCvhky76TVSNtWPLPBlPhGyPh5/e6V7KZ+lFg==";
+
+    #[test]
+    fn files_made_by_mosquitto_passwd_let_their_users_in() {
+        let passwords = whole(OF_MOSQUITTO, &Allowed::default());
+        for (name, password) in [
+            ("ann", "correct horse"),
+            ("bob", "pass:word $x"),
+            ("cid smith", "ünïcode"),
+            ("dan", "plain one"),
+            ("eve", "plain2"),
+        ] {
+            assert!(is_right(&passwords, name, password.as_bytes()), "{name}");
+            assert!(!is_right(&passwords, name, b"other"), "{name}");
+        }
     }
 
     // Lines.
@@ -504,25 +592,25 @@ mod tests {
     #[test]
     fn comments_lines_without_colon_and_carriage_returns_do_no_harm() {
         let file = format!("# users: all\n\nnonsense\n  {}  \r\n{SHA}", PB.replace(':', " : "));
-        let passwords = whole(&file, &Allowed { plain_text: false, ..Allowed::default() });
+        let passwords = whole(&file, &Allowed::default());
         assert!(is_right(&passwords, "pb", PASSWORD) && is_right(&passwords, "sha", PASSWORD));
         assert_eq!(passwords.user_count(), 2);
     }
 
     #[test]
     fn an_indented_number_sign_begins_a_name() {
-        assert!(is_right(&whole(" #x:secret", &Allowed::default()), "#x", b"secret"));
+        assert!(is_right(&whole(" #x:secret", &WITH_PLAIN_TEXT), "#x", b"secret"));
     }
 
     #[test]
     fn what_is_behind_a_second_colon_means_nothing() {
         assert!(is_right(&whole(&format!("{PB}:more:$"), &Allowed::default()), "pb", PASSWORD));
-        assert!(is_right(&whole("dave:a:b", &Allowed::default()), "dave", b"a"));
+        assert!(is_right(&whole("dave:a:b", &WITH_PLAIN_TEXT), "dave", b"a"));
     }
 
     #[test]
     fn a_broken_line_drops_its_entry_alone_and_says_why_without_the_password() {
-        let allowed = Allowed { plain_text: true, ..Allowed::default() };
+        let allowed = WITH_PLAIN_TEXT;
         let short = "AAECAwQFBgcICQo=";
         let good = "lp0Cm29zl+CI/RXyXDKvLye7OxM3OuE6RMzgXTX/f3imS/pFh2Ur7yarLDpKRUKpB0tOj6l0UrRv41zqxmD4tg==";
         for (line, expected) in [
@@ -590,7 +678,7 @@ mod tests {
             (
                 "t=1",
                 "t=1025",
-                "1025 passes over 1024 KiB are more than 1048576 KiB; make it again with mosquitto_passwd -H sha512-pbkdf2",
+                "1025 passes over 1024 KiB are more than 1048576 KiB; midge passwd FILE USER hashes the password anew",
             ),
             ("$AAECAwQFBgcICQoLDA0ODw", "$AAEC", "salt and hash have 3 and 32 bytes instead of 8 to 128 and 16 to 128"),
             ("0Pg", "0Pg=", "salt or hash is no valid base64 without ="),
@@ -602,7 +690,7 @@ mod tests {
 
     #[test]
     fn of_two_lines_for_a_user_the_first_whole_one_holds() {
-        let (passwords, faults) = parse(b"u:$6$broken\nu:one\nu:two\nv:x\nu:three", &Allowed::default());
+        let (passwords, faults) = parse(b"u:$6$broken\nu:one\nu:two\nv:x\nu:three", &WITH_PLAIN_TEXT);
         assert_eq!(faults.iter().map(|fault| fault.line).collect::<Vec<_>>(), [1, 3, 5]);
         assert!(is_right(&passwords, "u", b"one") && !is_right(&passwords, "u", b"two"));
     }
@@ -623,18 +711,26 @@ mod tests {
 
     #[test]
     fn an_empty_password_is_never_right_not_even_where_it_was_hashed() {
-        let passwords = whole(&format!("u:{}", hash_pbkdf2(b"", &[0; 12], 1)), &Allowed::default());
+        let passwords =
+            whole(&format!("u:{}", Method::Pbkdf2 { iterations: 1 }.hash(b"", &[0; 12]).unwrap()), &Allowed::default());
         assert!(!is_right(&passwords, "u", b"") && !is_right(&passwords, "u", b"\0x"));
     }
 
     #[test]
-    fn unknown_users_cost_what_most_users_cost_and_never_pass() {
+    fn unknown_users_cost_what_users_cost_and_never_pass() {
         let passwords = whole(&[SHA, PB, PB64, &PB64.replace("pb64", "other")].join("\n"), &Allowed::default());
         let cost = |name: &str, password: &[u8]| passwords.check(name, password).cost();
         assert_eq!([cost("sha", b"x"), cost("pb", b"x"), cost("pb64", b"x")], [1, 101, 1000]);
-        assert_eq!([cost("nobody", b"x"), cost("nobody", b""), cost("pb64", b"")], [1000; 3]);
-        // The one that stands in has this password.
-        assert!(!is_right(&passwords, "nobody", PASSWORD));
+        assert_eq!((cost("pb64", b""), cost("nobody", b"x")), (1000, cost("nobody", b"")));
+        // Of four users one costs 1, one 101, and two 1000; all have this password.
+        let mut counts = [(1, 0), (101, 0), (1000, 0)];
+        for name in (0..400).map(|number| format!("nobody-{number}")) {
+            let check = passwords.check(&name, PASSWORD);
+            counts.iter_mut().filter(|(cost, _)| *cost == check.cost()).for_each(|(_, count)| *count += 1);
+            assert!(!check.run());
+        }
+        let expected = [75..125, 75..125, 150..250];
+        assert!(counts.iter().zip(&expected).all(|((_, count), range)| range.contains(count)), "{counts:?}");
         assert!(passwords.has_user("pb") && !passwords.has_user("nobody"));
     }
 
@@ -649,7 +745,7 @@ mod tests {
     #[test]
     fn more_users_than_any_box_has_are_left_out() {
         let file: String = (0..USERS_MAX + 5).map(|number| format!("u{number}:p\n")).collect();
-        let (passwords, faults) = parse(file.as_bytes(), &Allowed::default());
+        let (passwords, faults) = parse(file.as_bytes(), &WITH_PLAIN_TEXT);
         assert_eq!((passwords.user_count(), faults.len(), faults[0].line), (USERS_MAX, 1, USERS_MAX as u32 + 1));
         let (passwords, faults) = parse(&vec![b'\n'; FILE_BYTES_MAX + 1], &Allowed::default());
         assert_eq!((passwords.user_count(), faults.len()), (0, 1));

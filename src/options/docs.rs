@@ -4,6 +4,7 @@ use super::foreign::{FOREIGN, Foreign, Plan};
 use super::print::{GROUPS, text, usage};
 use super::table::{ALIASES, Occurs, Row, Scope};
 use super::value::Value;
+use crate::commands::COMMANDS;
 
 /// The options as the README shows them.
 fn markdown_table() -> String {
@@ -24,6 +25,19 @@ fn man_flags() -> String {
         for row in Row::flags().filter(|row| row.group == group) {
             out.push_str(&format!(".TP\n.B {}\n{}\n", roff(&usage(row)), roff(&text(row))));
         }
+    }
+    out
+}
+
+/// The flags of the commands, for the section COMMANDS of midge(8): each in a part of its own.
+fn man_commands() -> Vec<(&'static str, String)> {
+    let mut out = Vec::new();
+    for command in &COMMANDS {
+        let flags = command.flags.iter();
+        out.push((
+            command.name,
+            flags.map(|flag| format!(".TP\n.B {}\n{}\n", roff(&flag.usage()), roff(flag.help))).collect(),
+        ));
     }
     out
 }
@@ -89,11 +103,21 @@ fn roff(text: &str) -> String {
     if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
 }
 
-/// What bash reads to complete midge's flags and the words and files behind them.
+/// What bash reads to complete midge's commands, flags and the words and files behind them.
 fn completion() -> String {
     let mut out =
         String::from("# Completion of midge's options in bash. Made from the table of options.\n_midge() {\n");
-    out.push_str("    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n    case $before in\n");
+    out.push_str("    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n");
+    out.push_str("    [ \"$COMP_CWORD\" -gt 1 ] && case ${COMP_WORDS[1]} in\n");
+    for command in &COMMANDS {
+        let flags: String = command.flags.iter().map(|flag| format!(" --{}", flag.long)).collect();
+        out.push_str(&format!(
+            "        {}) COMPREPLY=($(compgen -f -W '{}' -- \"$word\")); return ;;\n",
+            command.name,
+            flags.trim_start()
+        ));
+    }
+    out.push_str("    esac\n    case $before in\n");
     for row in Row::flags() {
         let names: Vec<String> =
             row.names().map(|name| format!("--{name}")).chain(row.short.map(|letter| format!("-{letter}"))).collect();
@@ -107,7 +131,8 @@ fn completion() -> String {
         };
         out.push_str(&format!("        {}) {action} ;;\n", names.join("|")));
     }
-    let flags: Vec<String> = Row::flags().flat_map(Row::names).map(|name| format!("--{name}")).collect();
+    let flags = Row::flags().flat_map(Row::names).map(|name| format!("--{name}"));
+    let flags: Vec<String> = COMMANDS.iter().map(|command| command.name.to_string()).chain(flags).collect();
     let flags = flags.join(" ");
     out.push_str(&format!("        *) COMPREPLY=($(compgen -W '{flags}' -- \"$word\")) ;;\n    esac\n}}\n"));
     out.push_str("complete -F _midge midge\n");
@@ -143,6 +168,10 @@ fn the_man_pages_show_this_table() {
     let part = |name: &str, text| (format!(".\\\" {name}\n"), format!(".\\\" /{name}"), text);
     let (begin, end, flags) = part("options", man_flags());
     check("packaging/man/midge.8", &[(&begin, &end, flags)]);
+    for (name, flags) in man_commands() {
+        let (begin, end, flags) = part(name, flags);
+        check("packaging/man/midge.8", &[(&begin, &end, flags)]);
+    }
     let (begin, end, keywords) = part("options", man_keywords());
     let (other_begin, other_end, foreign) = part("not here", man_foreign());
     check("packaging/man/midge.conf.5", &[(&begin, &end, keywords), (&other_begin, &other_end, foreign)]);

@@ -56,6 +56,7 @@ pub struct Security {
     pub allow_zero_length_clientid: Option<bool>,
     pub auto_id_prefix: Option<String>,
     pub password_file: Option<PathBuf>,
+    pub allow_plain_text_passwords: Option<bool>,
     pub acl_file: Option<PathBuf>,
 }
 
@@ -283,6 +284,9 @@ impl Draft {
             tcp_nodelay: self.set_tcp_nodelay.unwrap_or(true),
             password_file: first(order, |it| it.security.password_file.clone())
                 .or_else(|| self.security.password_file.clone()),
+            allow_plain_text_passwords: first(order, |it| it.security.allow_plain_text_passwords)
+                .or(self.security.allow_plain_text_passwords)
+                .unwrap_or(false),
             acl_file: first(order, |it| it.security.acl_file.clone()).or_else(|| self.security.acl_file.clone()),
             rules,
         }

@@ -29,7 +29,7 @@ use table::{Occurs, Row};
 use value::Value;
 
 pub use file::{FILE_BYTES_MAX, Files};
-pub use print::help;
+pub use print::{flag_usage, help, push_help};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ pub(super) const GROUPS: [(Group, &str); 7] = [
 pub fn help() -> String {
     let mut out = String::new();
     out.push_str(
-        "Usage: midge [OPTION]...\n\nAn MQTT 3.1, 3.1.1 and 5.0 broker for small gateways. Without --listener it\n",
+        "Usage: midge [OPTION]...\n       midge COMMAND ...\n\nAn MQTT 3.1, 3.1.1 and 5.0 broker for small gateways. Without --listener it\n",
     );
     out.push_str("serves this machine only. BOOL is true or false. In a configuration file options\n");
     out.push_str("have underscores for dashes.\n");
@@ -30,18 +30,18 @@ pub fn help() -> String {
         out.push_str(title);
         out.push_str(":\n");
         for row in Row::flags().filter(|row| row.group == group) {
-            push_entry(&mut out, row);
+            push_help(&mut out, &usage(row), &text(row));
         }
     }
     out
 }
 
-fn push_entry(out: &mut String, row: &Row) {
-    let flag = usage(row);
+/// A flag with its text, which begins in a column of its own.
+pub fn push_help(out: &mut String, flag: &str, text: &str) {
     out.push_str("  ");
-    out.push_str(&flag);
+    out.push_str(flag);
     let mut column = flag.len() + 2;
-    for word in text(row).split(' ') {
+    for word in text.split(' ') {
         if column < TEXT_COLUMN {
             out.extend(std::iter::repeat_n(' ', TEXT_COLUMN - column));
             column = TEXT_COLUMN;
@@ -61,13 +61,17 @@ fn push_entry(out: &mut String, row: &Row) {
 
 /// `-p, --port PORT`
 pub(super) fn usage(row: &Row) -> String {
+    flag_usage(row.short, &row.flag(), row.value.placeholder())
+}
+
+/// `-p, --port PORT`
+pub fn flag_usage(short: Option<char>, long: &str, placeholder: &str) -> String {
     let mut out = String::new();
-    if let Some(letter) = row.short {
+    if let Some(letter) = short {
         out.extend(['-', letter, ',', ' ']);
     }
     out.push_str("--");
-    out.push_str(&row.flag());
-    let placeholder = row.value.placeholder();
+    out.push_str(long);
     if !placeholder.is_empty() {
         out.push(' ');
         out.push_str(placeholder);

@@ -373,15 +373,24 @@ pub static OPTIONS: &[Row] = &[
         "password_file",
         text("FILE", STRING_MAX, |draft, path| draft.security().password_file = Some(path.into())),
         "",
-        "Let in who has a user name and password of this file, as mosquitto_passwd makes it.",
+        "Let in who has a user name and password of this file, as midge passwd and mosquitto_passwd make it.",
     )
     .scope(Scope::Security)
     .once()
     .differs(
-        "A line that is wrong is left out and told; on a reload it keeps the whole configuration as it was. Hashes $6$, $7$, \
-         argon2id and plain text are read alike, argon2id up to 19 MiB for a check. A missing file ends the start with 3, not \
-         13.",
+        "A line that is wrong is left out and told; on a reload it keeps the whole configuration as it was. Hashes $6$, $7$ and \
+         argon2id are read alike, argon2id up to 19 MiB for a check, and plain text with allow_plain_text_passwords. A missing file \
+         ends the start with 3, not 13.",
     ),
+    row(
+        Group::Sessions,
+        "allow_plain_text_passwords",
+        Value::Bool(|draft, allow| draft.security().allow_plain_text_passwords = Some(allow)),
+        "false",
+        "Take passwords of the file that are not hashed, too; midge passwd -U hashes them.",
+    )
+    .scope(Scope::Security)
+    .differs("Mosquitto reads plain text if it was built without TLS, and has no such option."),
     row(
         Group::Sessions,
         "acl_file",
@@ -917,7 +926,8 @@ mod tests {
         }
     }
 
-    const NOT_DEFAULT: [(&str, &str); 34] = [
+    const NOT_DEFAULT: [(&str, &str); 35] = [
+        ("allow_plain_text_passwords", "true"),
         ("check_retain_source", "true"),
         ("set_tcp_nodelay", "false"),
         ("autosave_on_changes", "true"),

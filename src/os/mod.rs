@@ -1,6 +1,7 @@
 //! What else the system is asked for besides sockets: signals, users, the background, the descriptor limit, who holds a port, a
-//! descriptor in reserve, memory given back, a file's lock, configuration files, the local time; and what the system is told: the
-//! process id, and how the service does. Knows nothing of MQTT. Together with `net` the only place with `unsafe`.
+//! descriptor in reserve, memory given back, a file's lock, configuration files, files that are changed as a whole, randomness, a
+//! terminal that shows nothing, the local time; and what the system is told: the process id, and how the service does. Knows nothing
+//! of MQTT. Together with `net` the only place with `unsafe`.
 //!
 //! A start as a service asks for them in this order: `set_umask`, `daemonize`, `choose_privileges` and `Signals::new`; when the
 //! listeners are open `become_user`; with the store `PidFile::write`; and when everything is there `Daemon::is_serving` and
@@ -11,6 +12,7 @@ mod allocated;
 mod daemon;
 mod disk_files;
 mod file_lock;
+mod held_file;
 mod limits;
 mod local_time;
 mod memory;
@@ -18,8 +20,10 @@ mod notify;
 mod pid_file;
 mod port_holder;
 mod print;
+mod random;
 mod reserve;
 mod signals;
+mod terminal;
 mod umask;
 mod user;
 
@@ -28,6 +32,7 @@ pub use allocated::{Counting, allocated, memory_of_machine};
 pub use daemon::{Daemon, daemonize};
 pub use disk_files::DiskFiles;
 pub use file_lock::lock_file;
+pub use held_file::HeldFile;
 pub use limits::raise_descriptor_limit;
 pub use local_time::append_local_time;
 pub use memory::{give_back_memory, give_back_pages, map_large_blocks};
@@ -35,7 +40,9 @@ pub use notify::Notify;
 pub use pid_file::{PidFile, PidFileError};
 pub use port_holder::{Holder, port_holder};
 pub use print::print;
+pub use random::random;
 pub use reserve::Reserve;
 pub use signals::{Signal, Signals, without_signals};
+pub use terminal::read_secret;
 pub use umask::{UmaskError, set_umask};
 pub use user::{Privileges, User, UserError, become_user, choose_privileges, find_user};

@@ -7,6 +7,7 @@ use midge::codec::{Connect, Packet, QoS, Version};
 
 use crate::client::{Client, hello};
 use crate::folder::Folder;
+use crate::passwd::run_passwd;
 use crate::program::{Midge, fail, port, run};
 
 const USAGE: i32 = 3;
@@ -29,7 +30,8 @@ impl Files {
         files.write("passwd", users);
         files.write("acl", rights);
         let (passwd, acl, store) = (files.path("passwd"), files.path("acl"), files.path("store"));
-        let listener = format!("listener 0 127.0.0.1\npassword_file {passwd}\nacl_file {acl}\n");
+        let plain = "allow_plain_text_passwords true";
+        let listener = format!("listener 0 127.0.0.1\npassword_file {passwd}\n{plain}\nacl_file {acl}\n");
         // What is stored has a thread of its own beside that of logins.
         files.write("midge.conf", &format!("{listener}persistence true\npersistence_location {store}\n"));
         files
@@ -102,6 +104,66 @@ fn a_wrong_line_of_users_is_left_out_and_told() {
     let (_midge, port, lines) = files.start();
     assert!(lines.contains(&format!("{fault} The line is left out.")), "{lines:#?}");
     assert!(greet(port, "dave", "correct horse").1 && !greet(port, "x", "x").1);
+}
+
+#[test]
+fn plain_text_is_left_out_and_refused_by_a_reload_unless_it_is_allowed() {
+    let files = Files::new("plain", USERS, "topic #\n");
+    let allowing = fs::read_to_string(files.path("midge.conf")).unwrap();
+    let plain = allowing.replace("allow_plain_text_passwords true", "allow_plain_text_passwords false");
+    files.write("midge.conf", &plain);
+    let fault = format!(
+        "Error: {}:6: user \"dave\": the password is plain text, which is read only with allow_plain_text_passwords true; midge \
+         passwd -U FILE hashes it.",
+        files.path("passwd")
+    );
+    assert_eq!(files.test(), (USAGE, vec![fault.clone()]));
+    let (midge, port, lines) = files.start();
+    assert!(lines.contains(&format!("{fault} The line is left out.")), "{lines:#?}");
+    assert!(greet(port, "pb", "correct horse").1 && !greet(port, "dave", "correct horse").1);
+    let reload = |line: &str| {
+        midge.signal("HUP");
+        midge.line_with(line)
+    };
+    assert_eq!(reload("Error: "), fault);
+    files.write("midge.conf", &allowing);
+    reload("The new configuration is in force.");
+    assert!(greet(port, "dave", "correct horse").1);
+    // What the sentence says helps.
+    files.write("midge.conf", &plain);
+    assert!(run_passwd(&["-U", &files.path("passwd")], "").status.success());
+    reload("The new configuration is in force.");
+    assert!(greet(port, "dave", "correct horse").1);
+}
+
+/// Two listeners that read one file, of which one takes plain text.
+#[test]
+fn plain_text_is_a_matter_of_the_listener_if_all_of_that_is() {
+    let files = Files::new("per-listener", "dave:correct horse\nx:\n", "topic #\n");
+    let passwd = files.path("passwd");
+    let listener = format!("listener 0 127.0.0.1\npassword_file {passwd}\n");
+    let text = format!("per_listener_settings true\n{listener}allow_plain_text_passwords true\n{listener}");
+    files.write("midge.conf", &text);
+    let (_midge, open, lines) = files.start();
+    let ports: Vec<u16> = lines.iter().filter_map(|line| port(std::slice::from_ref(line), "ipv4")).collect();
+    assert!(
+        ports[0] == open && greet(ports[0], "dave", "correct horse").1 && !greet(ports[1], "dave", "correct horse").1
+    );
+    let count = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
+    assert_eq!((count("hash is missing"), count("plain text")), (1, 1), "{lines:#?}");
+}
+
+#[test]
+fn an_expensive_hash_is_left_out_with_the_way_to_make_it_again() {
+    let hash = "$argon2id$v=19$m=47104,t=1,p=1$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4vMDEyMzQ1Njc4OTo7PD0+Pw$aVo1St5PsxylF7NjjIPOOE5jxNbeUNweT/LEl8ONyxYqiqflWO7BotCdzcmTPqR4fg0oMZSzDQFY9PDfbH+biw";
+    let files = Files::new("expensive", &format!("ar:{hash}\n"), "topic #\n");
+    let (code, lines) = files.test();
+    let way_out = "midge passwd FILE USER hashes the password anew.";
+    assert!(code == USAGE && lines.len() == 1 && lines[0].ends_with(way_out), "{lines:#?}");
+    assert!(run_passwd(&[&files.path("passwd"), "ar"], "correct horse\n").status.success());
+    assert_eq!(files.test(), (0, vec![]));
+    let (_midge, port, _) = files.start();
+    assert!(greet(port, "ar", "correct horse").1);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod listeners;
 mod load;
 mod logs;
 mod memory;
+mod passwd;
 mod persistence;
 mod program;
 mod reload;
