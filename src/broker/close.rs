@@ -32,10 +32,17 @@ pub struct CloseReason {
     ending: &'static str,
     /// The explanation, in the log and as reason string.
     pub detail: Cow<'static, str>,
+    /// What a client that is not let in calls itself, as the log shows it; empty if that is not known.
+    caller: String,
 }
 
 fn reason(code: ReasonCode, ending: &'static str, detail: impl Into<Cow<'static, str>>) -> CloseReason {
-    CloseReason { code: Some(code), ending, detail: detail.into() }
+    CloseReason { code: Some(code), ..untold(ending, detail) }
+}
+
+/// One that the client is not told.
+fn untold(ending: &'static str, detail: impl Into<Cow<'static, str>>) -> CloseReason {
+    CloseReason { code: None, ending, detail: detail.into(), caller: String::new() }
 }
 
 const PROTOCOL_ERROR: &str = "protocol error";
@@ -47,14 +54,14 @@ const FIRST_BYTE_OF_TLS: u8 = 0x16;
 
 impl CloseReason {
     pub fn client_disconnected() -> CloseReason {
-        CloseReason { code: None, ending: "", detail: "".into() }
+        untold("", "")
     }
 
     pub fn hung_up(hang_up: HangUp) -> CloseReason {
         match hang_up {
-            HangUp::Closed => CloseReason { code: None, ending: "connection closed by client", detail: "".into() },
-            HangUp::Failed(error) => CloseReason { code: None, ending: BAD_SOCKET, detail: error.into() },
-            HangUp::Breach(what) => CloseReason { code: None, ending: PROTOCOL_ERROR, detail: what.into() },
+            HangUp::Closed => untold("connection closed by client", ""),
+            HangUp::Failed(error) => untold(BAD_SOCKET, error),
+            HangUp::Breach(what) => untold(PROTOCOL_ERROR, what),
         }
     }
 
@@ -71,11 +78,8 @@ impl CloseReason {
     /// Not told to the peer, which has not said what it speaks.
     pub fn first_packet_not_connect(first_byte: u8) -> CloseReason {
         match first_byte {
-            FIRST_BYTE_OF_TLS => CloseReason { code: None, ending: TLS_ON_PLAIN_PORT, detail: "".into() },
-            _ => {
-                let detail = format!("First packet not CONNECT ({first_byte:02x})");
-                CloseReason { code: None, ending: PROTOCOL_ERROR, detail: detail.into() }
-            }
+            FIRST_BYTE_OF_TLS => untold(TLS_ON_PLAIN_PORT, ""),
+            _ => untold(PROTOCOL_ERROR, format!("First packet not CONNECT ({first_byte:02x})")),
         }
     }
 
@@ -93,8 +97,7 @@ impl CloseReason {
     }
 
     pub fn connect_timeout() -> CloseReason {
-        let detail = "no complete CONNECT came within connect_timeout";
-        CloseReason { code: None, ending: "exceeded timeout", detail: detail.into() }
+        untold("exceeded timeout", "no complete CONNECT came within connect_timeout")
     }
 
     pub fn login_timeout() -> CloseReason {
@@ -180,6 +183,12 @@ impl CloseReason {
 
     pub fn refused(code: ReasonCode, ending: &'static str, detail: impl Into<Cow<'static, str>>) -> CloseReason {
         reason(code, ending, detail)
+    }
+
+    /// For the log, of a client that is not let in. It may call itself anything: what tools look for in log lines, an address in
+    /// brackets, cannot be among it.
+    pub fn with_caller(self, client_id: &str) -> CloseReason {
+        CloseReason { caller: excerpt(client_id).replace(['[', ']'], "?"), ..self }
     }
 }
 
@@ -403,7 +412,7 @@ impl Broker {
             TLS_ON_PLAIN_PORT => notice!(address = address; "Client from {peer} {TLS_ON_PLAIN_PORT}."),
             _ if !self.clients.config.connection_messages => {}
             _ => {
-                let (name, end) = (self.clients.name(id), End { ending, detail });
+                let (name, end) = (self.clients.name(id), End { ending, detail, caller: &reason.caller });
                 match self.clients.sessions.get(link.session as usize) {
                     Some(session) => notice!(
                         client = *session.client_id, address = address, what = ending; "Client {name} disconnected{end}"
@@ -419,6 +428,7 @@ impl Broker {
 struct End<'a> {
     ending: &'static str,
     detail: &'a str,
+    caller: &'a str,
 }
 
 impl fmt::Display for End<'_> {
@@ -428,7 +438,8 @@ impl fmt::Display for End<'_> {
             (ending, "") => write!(f, ": {ending}."),
             (BAD_SOCKET, error) => write!(f, ": {BAD_SOCKET}: {error}."),
             (ending, detail) => write!(f, ": {ending}. {}.", capitalised(detail)),
-        }
+        }?;
+        if self.caller.is_empty() { Ok(()) } else { write!(f, " It calls itself '{}'.", self.caller) }
     }
 }
 

@@ -49,7 +49,7 @@ impl Broker {
         match codec::decode(super::FIRST_BYTE_OF_CONNECT, body, Version::V311, Direction::ToServer) {
             Ok(Packet::Connect(connect)) => {
                 if let Err(reason) = self.accept(id, &connect, body, now) {
-                    self.refuse(id, reason, now);
+                    self.refuse(id, reason.with_caller(connect.client_id), now);
                 }
             }
             Ok(_) => self.close(id, CloseReason::wrong_direction(), now),
@@ -355,6 +355,14 @@ impl Broker {
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ mixed >> 31
+    }
+}
+
+/// What the client calls itself in the body of its CONNECT; nothing if that is malformed.
+pub(super) fn client_id_of(body: &[u8]) -> &str {
+    match codec::decode(super::FIRST_BYTE_OF_CONNECT, body, Version::V311, Direction::ToServer) {
+        Ok(Packet::Connect(connect)) => connect.client_id,
+        _ => "",
     }
 }
 

@@ -145,6 +145,8 @@ pub struct Link {
     pub wants_problem_information: bool,
     /// A harmless breach of the protocol was logged.
     pub is_warned: bool,
+    /// A message of its was refused, and that was logged.
+    pub is_refused: bool,
     /// An answer was larger than the client's Maximum Packet Size.
     pub is_unanswerable: bool,
     /// The client will send no more; what it sent before waits with the link.
@@ -207,6 +209,7 @@ impl Link {
             is_bridge: false,
             wants_problem_information: true,
             is_warned: false,
+            is_refused: false,
             is_unanswerable: false,
             is_hung_up: false,
             is_resumed: false,

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use super::Broker;
 use super::close::{CloseReason, NOT_AUTHORISED};
+use super::connect::client_id_of;
 use super::link::{LinkId, Paused, Peer, State};
 use crate::access::gatekeeper::{Failures, Logins};
 use crate::access::passwords::{Check, Passwords, Tag};
@@ -91,6 +92,13 @@ impl Login {
         {
             self.waiting_bytes -= waiting.body.len();
         }
+    }
+
+    /// What the client of a link that waits calls itself.
+    pub fn caller(&self, link: LinkId) -> &str {
+        let waiting = self.waiting.iter().find(|waiting| waiting.link == link).map(|waiting| &waiting.body);
+        let taken = || self.taken.iter().find(|taken| taken.link == Some(link)).map(|taken| &taken.body);
+        waiting.or_else(taken).map_or("", |body| client_id_of(body))
     }
 
     /// The room of those who are gone.
@@ -199,7 +207,7 @@ impl Broker {
             if let Err(reason) = self.login.check_wait(address, now) {
                 // Those before it were wrong.
                 self.clients.link_mut(link).paused = Paused::No;
-                self.refuse(link, reason, now);
+                self.refuse(link, reason.with_caller(client_id_of(&body)), now);
                 continue;
             }
             self.login.last += 1;
@@ -231,7 +239,8 @@ impl Broker {
             self.handle_connect(link, &body, now);
         } else {
             let detail = "unknown user or wrong password";
-            self.refuse(link, CloseReason::refused(ReasonCode::NotAuthorized, NOT_AUTHORISED, detail), now);
+            let reason = CloseReason::refused(ReasonCode::NotAuthorized, NOT_AUTHORISED, detail);
+            self.refuse(link, reason.with_caller(client_id_of(&body)), now);
         }
         let link_now = &self.clients.links[link as usize];
         if link_now.state == State::Connected && !link_now.is_paused() {

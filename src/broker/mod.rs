@@ -460,6 +460,8 @@ impl Broker {
         // Where it is decoded to it is handled: to move it would take longer than much of what is done with it.
         match &codec::decode(bytes[0], body, version, Direction::ToServer) {
             Ok(packet) => self.handle(id, packet, now)?,
+            // Whatever else is wrong with it: what CONNACK would say is not for DISCONNECT.
+            Err(_) if bytes[0] == FIRST_BYTE_OF_CONNECT => return Err(CloseReason::second_connect()),
             Err(error) => return Err(CloseReason::decode(*error)),
         }
         Ok(len)

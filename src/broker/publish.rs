@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::acknowledge::answer;
 use super::clients::Clients;
-use super::close::CloseReason;
+use super::close::{CloseReason, excerpt};
 use super::link::LinkId;
 use super::memory::Level;
 use super::message::{Message, MessageParts};
@@ -16,6 +16,7 @@ use super::store::Wait;
 use super::{Broker, NONE};
 use crate::codec::{Ack, Packet, Property, Publish, QoS, ReasonCode};
 use crate::config::QueuePolicy;
+use crate::logger::notice;
 use crate::time::Millis;
 use crate::topic;
 
@@ -153,6 +154,9 @@ impl Broker {
             }
         }
         let reason = if is_refused && self.clients.config.queue_policy == QueuePolicy::Reject {
+            if is_answered {
+                log::debug!("Client {} is told of '{}': {QUEUE_FULL}.", self.clients.name(id), parts.topic);
+            }
             ReasonCode::QuotaExceeded
         } else if !is_wanted {
             ReasonCode::NoMatchingSubscribers
@@ -190,7 +194,13 @@ impl Broker {
     #[cold]
     fn refuse_publish(&mut self, id: LinkId, packet: &Publish, topic: &str, refusal: &Refusal, now: Millis) {
         let (qos, packet_id, (reason, why)) = (packet.qos, packet.packet_id, &**refusal);
-        log::debug!("Denied PUBLISH from {} {}: {why}.", self.clients.client_id(id), Shown { packet, topic });
+        log::debug!(
+            "Denied PUBLISH from {} {}: {why}. It came from {}.",
+            self.clients.client_id(id),
+            Shown { packet, topic },
+            self.clients.links[id as usize].peer
+        );
+        self.log_first_refusal(id, topic, why);
         if qos == QoS::AtMostOnce {
             return;
         }
@@ -349,6 +359,20 @@ impl Broker {
     #[cold]
     fn log_publish(&self, id: LinkId, packet: &Publish, topic: &str) {
         log::debug!("Received PUBLISH from {} {}", self.clients.client_id(id), Shown { packet, topic });
+    }
+
+    /// A message is refused. Some clients do that all day long, and nothing tells a client of 3.x: the log shows the first one of
+    /// each connection, and all of them to those who look for faults.
+    fn log_first_refusal(&mut self, id: LinkId, topic: &str, why: &str) {
+        let link = self.clients.link_mut(id);
+        if !std::mem::replace(&mut link.is_refused, true) {
+            notice!(
+                client = self.clients.client_id(id);
+                "Client {} may not publish to '{}': {why}. What else it may not is logged for debugging.",
+                self.clients.name(id),
+                excerpt(topic)
+            );
+        }
     }
 
     /// Logs a harmless breach of the protocol, once a link.

@@ -74,7 +74,8 @@ impl Broker {
         match link.state {
             State::Closing => {}
             State::AwaitingConnect if link.paused == Paused::ForLogin => {
-                self.refuse(id, CloseReason::login_timeout(), now)
+                let reason = CloseReason::login_timeout().with_caller(self.login.caller(id));
+                self.refuse(id, reason, now)
             }
             State::AwaitingConnect => self.close(id, CloseReason::connect_timeout(), now),
             State::Connected => {

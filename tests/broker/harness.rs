@@ -18,6 +18,7 @@ use midge::config::{Config, Loaded, Persistence, Rules};
 use midge::logger::Kind;
 use midge::time::Millis;
 
+use crate::explained::{Told, fault};
 use crate::hello::{Hello, v311};
 use crate::script::{self, Detail};
 
@@ -66,6 +67,8 @@ struct End {
     /// Nothing once the broker closed the connection.
     link: Option<LinkId>,
     version: Version,
+    /// What its CONNECT says of explanations; nothing before it came.
+    told: Told,
     /// Sent, but not read by the broker yet.
     sent: VecDeque<u8>,
     /// Bytes the client takes in a turn.
@@ -198,6 +201,7 @@ impl World {
         self.ends.push(End {
             link: Some(link),
             version,
+            told: Told::new(peer),
             sent: VecDeque::new(),
             takes: usize::MAX,
             room: usize::MAX,
@@ -394,6 +398,7 @@ impl World {
     /// What the client sent arrives with the end of its stream behind it, in one turn.
     pub fn deliver_and_hang_up(&mut self, client: Client) {
         let (link, bytes) = (self.link(client), self.ends[client].sent.drain(..).collect::<Vec<u8>>());
+        self.ends[client].told.note(&bytes);
         self.broker.receive(link, &bytes, self.now);
         self.broker.hang_up(link, HangUp::Closed, self.now);
         self.turn();
@@ -545,6 +550,7 @@ impl World {
             }
             let count = end.sent.len().min(READ_LEN);
             let bytes: Vec<u8> = end.sent.drain(..count).collect();
+            end.told.note(&bytes);
             self.broker.receive(link, &bytes, self.now);
             has_read = true;
         }
@@ -573,7 +579,7 @@ impl World {
                 end.room -= part;
                 taken += part;
             }
-            end.sort();
+            end.sort(self.broker.config().connection_messages);
             self.broker.wrote(link, taken, self.now);
             if end.room > 0 {
                 self.broker.mark_unwritten(link);
@@ -595,13 +601,17 @@ impl World {
 }
 
 impl End {
-    /// Takes whole packets out of what was received, and acknowledges them if it does that.
-    fn sort(&mut self) {
+    /// Takes whole packets out of what was received, and acknowledges them if it does that. Whatever is refused must be explained,
+    /// to the client and in the log.
+    fn sort(&mut self, is_end_logged: bool) {
         let mut at = 0;
         while let Split::Frame { len, .. } = codec::split_frame(&self.received[at..], 0).expect("the broker's framing")
         {
             let frame = self.received[at..at + len].to_vec();
             at += len;
+            if let Some(fault) = fault(&frame, &self.told, is_end_logged, |parts| has_line(parts)) {
+                panic!("{fault}: {frame:02x?}");
+            }
             if self.acknowledges {
                 let answer = match decode(&frame, self.version) {
                     Packet::Publish(publish) if publish.qos == QoS::AtLeastOnce => Some(("PUBACK", publish.packet_id)),
@@ -696,6 +706,11 @@ fn capture_log() {
         log::set_max_level(log::LevelFilter::Debug);
     });
     LOG.with_borrow_mut(Vec::clear);
+}
+
+/// Whether a line of this world's log has all these parts in it.
+fn has_line(parts: &[&str]) -> bool {
+    LOG.with_borrow(|lines| lines.iter().rev().any(|line| parts.iter().all(|part| line.contains(part))))
 }
 
 /// How many lines of this world's log contain `text`; each begins with its kind. Lines for debugging count only if asked for.

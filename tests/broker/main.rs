@@ -10,6 +10,7 @@ mod connect;
 mod connect_format;
 mod counters;
 mod departures;
+mod explained;
 mod flow;
 mod keep_alive;
 mod limits;
