@@ -129,6 +129,11 @@ impl CloseReason {
         reason(code, PROTOCOL_ERROR, detail)
     }
 
+    /// It is longer or deeper than it may be.
+    pub fn topic_too_large(fault: String) -> CloseReason {
+        reason(ReasonCode::TopicNameInvalid, PROTOCOL_ERROR, fault)
+    }
+
     pub fn topic_filter_invalid(filter: &str) -> CloseReason {
         let detail = format!(
             "'{}' is no valid topic filter: '+' fills a level, '#' the last one, and $share/NAME/ needs a name and a filter",

@@ -33,8 +33,8 @@ impl Broker {
     /// - `persistent_client_expiration_s` shortens how long sessions are kept, counted from when their client left, or from now
     ///   if they were to be kept for ever. It lengthens nothing: what a client asked for is asked anew with its next CONNECT.
     ///
-    /// What is in queues already stays there, also if a queue may no longer be so long; so do retained messages and wills, also
-    /// if they would no longer be accepted. A 5.0 client that was told in CONNACK of a larger `max_packet_size`, or nothing of
+    /// What is in queues already stays there, also if a queue may no longer be so long; so do subscriptions, retained messages and
+    /// wills, also if they would no longer be accepted. A 5.0 client that was told in CONNACK of a larger `max_packet_size`, or nothing of
     /// `retain_available`, is disconnected with the reason if it makes use of that.
     pub fn reconfigure(&mut self, config: Config, now: Millis) {
         // The averages so far belong to the interval so far.

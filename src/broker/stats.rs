@@ -19,6 +19,9 @@ pub struct Stats {
     pub messages_dropped: u64,
     /// Messages whose Message Expiry Interval passed before they were sent.
     pub messages_expired: u64,
+    /// Messages of clients that were not accepted: an access control file or a limit forbids them.
+    pub publishes_refused: u64,
+    pub subscriptions_refused: u64,
     pub sessions_expired: u64,
     pub connections_accepted: u64,
     /// Publishers that had to wait for a subscriber.

@@ -43,7 +43,7 @@ impl Broker {
             let code = granted.unwrap_or_else(|refusal| refusals.note(filter, refusal));
             codes.push(version.suback_code(code));
         }
-        self.log_refusals(id, &refusals);
+        self.note_refusals(id, &refusals);
         // The answer goes first: clients give up waiting for it long before a large retained set is through.
         let position = if is_unstorable { 0 } else { self.clients.promise(session, now) };
         let wait = Wait { position, publish: 0 };
@@ -68,17 +68,19 @@ impl Broker {
         let Some(filter) = ShareFilter::parse(text) else {
             return Err((ReasonCode::TopicFilterInvalid, NOT_VALID_BELOW_MOUNT.into()));
         };
-        if is_too_deep(filter) {
-            return Err((
-                ReasonCode::TopicFilterInvalid,
-                format!("the filter has more than {LEVELS_MAX} levels").into(),
-            ));
+        let config = &self.clients.config;
+        let fault = config.topic_fault("filter", filter.filter);
+        if let Some(fault) = fault.or_else(|| config.topic_fault("name of the share", filter.share_name?)) {
+            return Err((ReasonCode::TopicFilterInvalid, fault.into()));
         }
         if self.clients.memory.level() == Level::Full && self.index.find(filter).is_none() {
             return Err((ReasonCode::QuotaExceeded, NO_MEMORY.into()));
         }
         if self.has_no_room_for(filter) {
             let why = format!("there are {SHARES_MAX} shared subscriptions, and that is the most");
+            return Err((ReasonCode::QuotaExceeded, why.into()));
+        }
+        if let Some(why) = self.has_too_many(id, filter) {
             return Err((ReasonCode::QuotaExceeded, why.into()));
         }
         let link = &self.clients.links[id as usize];
@@ -127,17 +129,29 @@ impl Broker {
         })
     }
 
-    /// One line for a packet, which may have thousands of filters.
-    fn log_refusals(&self, id: LinkId, refusals: &Refusals) {
+    /// Counts what was refused. One line for a packet, which may have thousands of filters.
+    fn note_refusals(&mut self, id: LinkId, refusals: &Refusals) {
         let Refusals { filter, why, count } = refusals;
         if *count == 0 {
             return;
         }
+        self.clients.stats.subscriptions_refused += *count as u64;
         let more = if *count > 1 { format!(" Nor to {} more.", count - 1) } else { String::new() };
         notice!(
             client = self.clients.client_id(id);
             "Client {} may not subscribe to '{filter}': {why}.{more}", self.clients.name(id)
         );
+    }
+
+    /// Why a client may not have one more subscription; nothing if it may, or has this one.
+    fn has_too_many(&self, id: LinkId, filter: ShareFilter) -> Option<String> {
+        let (max, session) = (self.clients.config.max_subscriptions as usize, self.clients.links[id as usize].session);
+        let count = self.clients.sessions[session as usize].subscriptions.len();
+        if max == 0 || count < max {
+            return None;
+        }
+        let is_replaced = self.index.find(filter).is_some_and(|key| self.index.subscriber(key, session).is_some());
+        (!is_replaced).then(|| format!("the client has {count} subscriptions, and max_subscriptions is {max}"))
     }
 
     /// The filter as it stands in the index, if the client is below a mount point and the filter is valid.
@@ -222,7 +236,7 @@ const NO_MEMORY: &str = "the broker has no memory for more subscriptions (memory
 const NO_FILTER: &str =
     "a topic filter is not valid: '+' fills a level, '#' the last one, and $share/NAME/ needs a name and a filter";
 
-/// Whether a filter has more levels than the index takes.
+/// Whether a filter has more levels than the index takes, whatever the configuration says.
 pub(super) fn is_too_deep(filter: ShareFilter) -> bool {
     filter.filter.split('/').count() > LEVELS_MAX
 }

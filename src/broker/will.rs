@@ -1,9 +1,11 @@
 //! The Will: kept with the session from CONNECT on, published once when the link ends in any way but a clean DISCONNECT.
 //! [MQTT-3.1.2-8] [MQTT-3.1.2-10]
 
+use super::close::excerpt;
 use super::message::MessageParts;
 use super::{Broker, NONE};
 use crate::codec::{self, Property, QoS};
+use crate::logger::notice;
 use crate::time::Millis;
 
 /// A will as it came with CONNECT.
@@ -71,8 +73,18 @@ impl Broker {
             return;
         }
         if will.retain {
-            // [MQTT-3.1.2-17] (3.1.1) [MQTT-3.1.2-15] (5.0)
-            self.retain(&parts, id, now);
+            match self.retained_refusal(&parts) {
+                // [MQTT-3.1.2-17] (3.1.1) [MQTT-3.1.2-15] (5.0)
+                None => self.retain(&parts, id, now),
+                // Nobody is left to be told, and those who wait for the news get it.
+                Some(why) => {
+                    let session = &self.clients.sessions[id as usize];
+                    notice!(
+                        client = *session.client_id;
+                        "The will of {} for '{}' is sent and not retained: {why}.", session.client_id, excerpt(&will.topic)
+                    );
+                }
+            }
         }
         // A will is one message, and its publisher is gone: nobody waits.
         self.route(parts, NONE, now);

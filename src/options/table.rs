@@ -4,7 +4,7 @@
 use super::draft::{Draft, Question};
 use super::value::{self, Value, Zero};
 use crate::codec::QoS;
-use crate::config::{Domain, Host, LogTypes, Protocol, QueuePolicy, is_interface_name};
+use crate::config::{Domain, Host, LogTypes, Protocol, QueuePolicy, TOPIC_LEVELS_MAX, is_interface_name};
 
 pub struct Row {
     pub name: &'static str,
@@ -345,6 +345,13 @@ pub static OPTIONS: &[Row] = &[
     ),
     row(
         Group::Sessions,
+        "max_subscriptions",
+        number("N", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_subscriptions = n),
+        "20000",
+        "Subscriptions of one client.",
+    ),
+    row(
+        Group::Sessions,
         "persistent_client_expiration",
         Value::Span(|draft, s| draft.core.persistent_client_expiration_s = s),
         "30d",
@@ -543,6 +550,34 @@ pub static OPTIONS: &[Row] = &[
         number("BYTES", 1, PACKET_MAX, Zero::Means("no limit"), |draft, n| draft.core.message_size_limit = n),
         "0",
         "Drop messages with a larger payload.",
+    ),
+    row(
+        Group::Messages,
+        "max_topic_length",
+        number("BYTES", 1, 65_535, Zero::Itself, |draft, n| draft.core.max_topic_length = n as u16),
+        "65535",
+        "Longest topic or filter a client may use.",
+    ),
+    row(
+        Group::Messages,
+        "max_topic_levels",
+        number("N", 1, TOPIC_LEVELS_MAX as u32, Zero::Itself, |draft, n| draft.core.max_topic_levels = n as u8),
+        "201",
+        "Levels of the deepest topic or filter a client may use.",
+    ),
+    row(
+        Group::Messages,
+        "max_retained_messages",
+        number("N", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_retained_messages = n),
+        "100000",
+        "Retained messages of clients.",
+    ),
+    row(
+        Group::Messages,
+        "max_retained_bytes",
+        number("BYTES", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_retained_bytes = n),
+        "0",
+        "Bytes of those messages: topics, properties and payloads.",
     ),
     row(
         Group::Messages,

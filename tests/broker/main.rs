@@ -25,6 +25,7 @@ mod publish;
 mod qos;
 mod queue;
 mod quirks;
+mod quotas;
 mod reasons;
 mod reconfigure;
 mod retained;

@@ -92,8 +92,16 @@ const LOADS: [&str; 9] = [
     "connections",
 ];
 /// The broker's own.
-const OWN_INTEGERS: [&str; 6] =
-    ["logged/bytes", "publish/messages/expired", "publish/stalls", "publish/pauses", "memory/limit", "memory/clients"];
+const OWN_INTEGERS: [&str; 8] = [
+    "logged/bytes",
+    "publish/messages/expired",
+    "publish/messages/refused",
+    "publish/stalls",
+    "publish/pauses",
+    "subscriptions/refused",
+    "memory/limit",
+    "memory/clients",
+];
 const OWN_STORE_INTEGERS: [&str; 6] =
     ["files/bytes", "changes/bytes", "written/bytes", "written/bytes/year", "syncs", "compactions"];
 

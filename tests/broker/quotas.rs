@@ -1,0 +1,245 @@
+//! What the owner bounds: topics, subscriptions, retained messages. Whatever is refused for it is told by the name of the option,
+//! to 5.0 clients in the reason string and to the owner in the log; the harness checks that for each of these refusals.
+
+use crate::harness::{Client, World, log_count, rules};
+use crate::hello::{BOTH, EVERY, v5, v31, v311};
+
+/// A topic or filter of so many levels.
+fn deep(levels: usize) -> String {
+    vec!["a"; levels].join("/")
+}
+
+#[test]
+fn a_topic_that_is_too_deep_is_refused_by_5_0_and_ends_a_link_of_3_x() {
+    let why = "the topic has 202 levels, and max_topic_levels is 201";
+    for qos in 0..3 {
+        let mut w = World::new();
+        let s = w.client("s");
+        w.subscribe(s, "# 0");
+        let c = w.join(v5("c"));
+        w.tell(c, &format!("PUBLISH q{qos} #1 {} x", deep(202)));
+        let answer = ["", "PUBACK #1 90", "PUBREC #1 90"][qos];
+        let told = if qos == 0 { String::new() } else { format!("{answer} reason='{why}'") };
+        assert_eq!((w.heard_in_full(c), w.heard(s)), (told, "".into()));
+        assert_eq!(log_count(&format!("Notice: Client c [192.0.2.7:40001] may not publish to 'a/a/a/")), 1);
+        w.tell(c, &format!("PUBLISH q{qos} #2 {} x", deep(201)));
+        assert_eq!(w.heard(s), format!("PUBLISH {} x", deep(201)));
+        assert_eq!(w.broker.stats().publishes_refused, 1);
+        for hello in [v31, v311] {
+            let c = w.join(hello("old"));
+            w.tell(c, &format!("PUBLISH q{qos} #1 {} x", deep(202)));
+            assert_eq!((w.heard(c), w.heard(s)), ("closed".into(), "".into()));
+        }
+        let line = "disconnected: protocol error. The topic has 202 levels, and max_topic_levels is 201.";
+        assert_eq!(log_count(line), 2);
+    }
+}
+
+#[test]
+fn a_topic_may_be_as_long_and_as_deep_as_the_owner_says() {
+    let mut w = World::with(|config| (config.max_topic_length, config.max_topic_levels) = (10, 3));
+    let (c, s) = (w.join(v5("c")), w.client("s"));
+    w.subscribe(s, "# 0");
+    for (topic, fault) in [
+        ("a/b/c", ""),
+        ("a//", ""),
+        ("0123456789", ""),
+        ("01234/6/89", ""),
+        ("a/b/c/d", "the topic has 4 levels, and max_topic_levels is 3"),
+        ("///", "the topic has 4 levels, and max_topic_levels is 3"),
+        ("0123456789a", "the topic is 11 bytes long, and max_topic_length is 10"),
+        ("ääääää", "the topic is 12 bytes long, and max_topic_length is 10"),
+    ] {
+        w.tell(c, &format!("PUBLISH q1 #1 {topic} x"));
+        let (answer, delivered) = match fault {
+            "" => ("PUBACK #1".to_string(), format!("PUBLISH {topic} x")),
+            _ => (format!("PUBACK #1 90 reason='{fault}'"), String::new()),
+        };
+        assert_eq!((w.heard_in_full(c), w.heard(s)), (answer, delivered), "{topic}");
+    }
+    // By its alias it is no shorter.
+    w.tell(c, "PUBLISH q1 #1 a/b/c/d x alias=1, PUBLISH q1 #2 '' x alias=1");
+    assert_eq!(w.heard(c), "PUBACK #1 90, PUBACK #2 90");
+}
+
+#[test]
+fn filters_are_bounded_like_topics_and_the_others_of_the_packet_are_granted() {
+    for hello in EVERY {
+        let mut w = World::with(|config| (config.max_topic_length, config.max_topic_levels) = (10, 3));
+        let c = w.join(hello("c"));
+        w.tell(c, "SUBSCRIBE #1 +/+/# 1 a/b/c/# 0 01234567890 0 $share/g/a/b/c 2 $share/01234567890/a 0");
+        let (is_5, is_31) = (w.heard_in_full(c), hello("").version.level() == 3);
+        let why = "the filter has 4 levels, and max_topic_levels is 3";
+        assert_eq!(
+            is_5,
+            match hello("").version.level() {
+                5 => format!("SUBACK #1 01 8f 8f 02 8f reason='{why}'"),
+                4 => "SUBACK #1 01 80 80 02 80".into(),
+                _ => is_5.clone(),
+            }
+        );
+        assert!(!is_31 || w.is_open(c));
+        let line = format!("Notice: Client c [192.0.2.7:40000] may not subscribe to 'a/b/c/#': {why}. Nor to 2 more.");
+        assert_eq!((log_count(&line), w.broker.stats().subscriptions_refused), (1, 3));
+        assert_eq!(w.broker.subscription_count(), 2);
+    }
+}
+
+#[test]
+fn a_will_is_bounded_like_any_message() {
+    let mut w = World::with(|config| config.max_topic_levels = 3);
+    for hello in BOTH {
+        w.join(hello("c").will("a/b/c x"));
+    }
+    let c = w.connect(v5("c").will("a/b/c/d x"));
+    let why = "the will topic has 4 levels, and max_topic_levels is 3";
+    assert_eq!(w.heard_in_full(c), format!("CONNACK 90 reason='{why}', closed"));
+    let c = w.connect(v311("c").will("a/b/c/d x"));
+    assert!(w.heard(c).ends_with("closed"));
+    assert_eq!(log_count("disconnected: protocol error. The will topic has 4 levels"), 2);
+    // The mount point counts.
+    let below = rules(|rules| rules.mount_point = "m/".into());
+    let c = w.connect_by(&below, v5("c").will("a/b/c x"));
+    assert!(w.heard(c).starts_with("CONNACK 90"));
+}
+
+#[test]
+fn topics_below_a_mount_point_are_as_deep_as_with_it() {
+    let mut w = World::with(|config| config.max_topic_levels = 3);
+    let below = rules(|rules| rules.mount_point = "m/".into());
+    let c = w.join_by(&below, v5("c"));
+    w.tell(c, "SUBSCRIBE #1 a/b 0 a/b/c 0, PUBLISH q1 #2 a/b/c x, PUBLISH q1 #3 a/b x");
+    assert_eq!(w.heard(c), "SUBACK #1 00 8f, PUBACK #2 90, PUBLISH a/b x, PUBACK #3");
+}
+
+#[test]
+fn a_client_has_no_more_subscriptions_than_it_may() {
+    for hello in BOTH {
+        let mut w = World::with(|config| config.max_subscriptions = 3);
+        let (c, d) = (w.join(hello("c").stored()), w.join(hello("d")));
+        w.subscribe(d, "a 0 b 0 c 0");
+        w.subscribe(c, "a 0 b 0");
+        w.tell(c, "SUBSCRIBE #1 c 1 d 1 e 1");
+        let (code, is_5) = if hello("").version.has_properties() { ("97", true) } else { ("80", false) };
+        let why = "the client has 3 subscriptions, and max_subscriptions is 3";
+        let told = if is_5 { format!(" reason='{why}'") } else { String::new() };
+        assert_eq!(w.heard_in_full(c), format!("SUBACK #1 01 {code} {code}{told}"));
+        let line = format!("Notice: Client c [192.0.2.7:40000] may not subscribe to 'd': {why}. Nor to 1 more.");
+        assert_eq!(log_count(&line), 1);
+        // One that it has may always be replaced, and one that is given up makes room.
+        w.subscribe(c, "a 2 b 1");
+        w.tell(c, "UNSUBSCRIBE #2 a, SUBSCRIBE #3 d 0 a 0");
+        let unsuback = if is_5 { "UNSUBACK #2 00" } else { "UNSUBACK #2" };
+        assert_eq!(w.heard(c), format!("{unsuback}, SUBACK #3 00 {code}"));
+        // They count as long as the session lasts.
+        w.hang_up(c);
+        let c = w.join(hello("c").stored());
+        w.tell(c, "SUBSCRIBE #1 x 0");
+        assert_eq!(w.heard(c), format!("SUBACK #1 {code}"));
+        w.reconfigure(|config| config.max_subscriptions = 0);
+        w.subscribe(c, "x 0 y 0 z 0");
+        // A lower limit takes none away.
+        w.reconfigure(|config| config.max_subscriptions = 1);
+        assert_eq!(w.broker.subscription_count(), 9);
+        w.subscribe(c, "x 1");
+        w.tell(c, "SUBSCRIBE #1 u 0");
+        assert_eq!((w.heard(c), w.broker.stats().subscriptions_refused), (format!("SUBACK #1 {code}"), 5));
+    }
+}
+
+/// What is retained below `r`.
+fn retained(w: &mut World) -> String {
+    let s = w.client("s");
+    w.subscribe(s, "r/# 0");
+    let heard = w.heard(s);
+    w.hang_up(s);
+    heard.replace("PUBLISH retain ", "")
+}
+
+fn answer(w: &mut World, client: Client, packet: &str) -> String {
+    w.tell(client, packet);
+    w.heard_in_full(client)
+}
+
+#[test]
+fn no_more_messages_are_retained_than_the_owner_says() {
+    let mut w = World::with(|config| config.max_retained_messages = 2);
+    let (c, old, s) = (w.join(v5("c")), w.client("old"), w.client("live"));
+    w.subscribe(s, "r/# 0 $SYS/broker/version 0");
+    w.heard(s);
+    w.publish(c, "q1 retain r/1 a");
+    w.publish(c, "q1 retain r/2 b");
+    let why = "2 messages are retained, and max_retained_messages is 2";
+    assert_eq!(answer(&mut w, c, "PUBLISH q1 #1 retain r/3 x"), format!("PUBACK #1 97 reason='{why}'"));
+    assert_eq!(answer(&mut w, c, "PUBLISH q2 #1 retain r/3 x"), format!("PUBREC #1 97 reason='{why}'"));
+    assert_eq!(answer(&mut w, old, "PUBLISH q1 #1 retain r/3 x"), "PUBACK #1");
+    let name = "may not publish to 'r/3': 2 messages are retained, and max_retained_messages is 2.";
+    assert_eq!((log_count(&format!("Client c [192.0.2.7:40000] {name}")), log_count(name)), (1, 2));
+    // As where memory is short: what is refused is refused as a whole.
+    assert_eq!(w.heard(s), "PUBLISH r/1 a, PUBLISH r/2 b");
+    // To replace, to remove and to publish without retaining is always possible.
+    for packet in ["retain r/1 aa", "r/3 x", "retain r/3"] {
+        assert!(!answer(&mut w, c, &format!("PUBLISH q1 #1 {packet}")).contains("97"), "{packet}");
+    }
+    assert_eq!(retained(&mut w), "r/1 aa, r/2 b");
+    w.publish(c, "q1 retain r/1");
+    w.publish(c, "q1 retain r/3 c");
+    assert_eq!((retained(&mut w), w.broker.stats().publishes_refused), ("r/2 b, r/3 c".into(), 3));
+}
+
+#[test]
+fn no_more_bytes_are_retained_than_the_owner_says() {
+    let mut w = World::with(|config| config.max_retained_bytes = 20);
+    let c = w.join(v5("c"));
+    // Topics count.
+    w.publish(c, "q1 retain r/1 aaaaaaa");
+    w.publish(c, "q1 retain r/2 bbbbbbb");
+    let why =
+        |sum| format!("PUBACK #1 97 reason='with it {sum} bytes would be retained, and max_retained_bytes is 20'");
+    assert_eq!(answer(&mut w, c, "PUBLISH q1 #1 retain r/3 x"), why(24));
+    assert_eq!(answer(&mut w, c, "PUBLISH q1 #1 retain r/1 aaaaaaaa"), why(21));
+    w.publish(c, "q1 retain r/2 bb");
+    w.publish(c, "q1 retain r/3 cc");
+    assert_eq!(retained(&mut w), "r/1 aaaaaaa, r/2 bb, r/3 cc");
+    // What takes no more room than before may stay, also when there is less than there was.
+    w.reconfigure(|config| config.max_retained_bytes = 10);
+    w.publish(c, "q1 retain r/1 AAAAAAA");
+    w.publish(c, "q1 retain r/1 AAA");
+    let lower = why(17).replace("20'", "10'");
+    assert_eq!(answer(&mut w, c, "PUBLISH q1 #1 retain r/1 AAAA"), lower);
+    assert_eq!(retained(&mut w), "r/1 AAA, r/2 bb, r/3 cc");
+}
+
+#[test]
+fn the_brokers_own_values_do_not_count_as_retained_messages_of_clients() {
+    let mut w = World::with(|config| (config.max_retained_messages, config.max_retained_bytes) = (1, 10));
+    let (c, s) = (w.join(v5("c")), w.client("s"));
+    w.subscribe(s, "$SYS/# 0");
+    assert!(w.broker.retained_count() > 50);
+    w.publish(c, "q1 retain r/1 x");
+    // A bridge's state is a client's.
+    let state = "PUBLISH q1 #1 retain $SYS/broker/connection/c/state 1";
+    assert!(answer(&mut w, c, state).starts_with("PUBACK #1 97"));
+    let heard = w.heard(s);
+    assert!(heard.contains("$SYS/broker/version midge") && !heard.contains("connection/c"), "{heard}");
+}
+
+#[test]
+fn a_will_for_which_there_is_no_room_is_sent_and_not_retained() {
+    for memory in [false, true] {
+        let mut w = World::with(|config| {
+            config.memory_limit = 100_000;
+            config.max_retained_messages = u32::from(!memory);
+        });
+        let (c, s) = (w.join(v311("c").will("retain r/2 gone")), w.client("live"));
+        w.publish(c, "q1 retain r/1 x");
+        w.subscribe(s, "r/# 0");
+        w.heard(s);
+        if memory {
+            w.broker.set_memory_used(96_000);
+        }
+        w.hang_up(c);
+        assert_eq!((w.heard(s), retained(&mut w)), ("PUBLISH r/2 gone".into(), "r/1 x".into()));
+        assert_eq!(log_count("Notice: The will of c for 'r/2' is sent and not retained: "), 1);
+    }
+}
