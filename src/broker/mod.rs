@@ -78,6 +78,9 @@ const NONE: u32 = u32::MAX;
 /// more memory than Mosquitto 2.1 allows.
 const CONNECT_PACKET_MAX: u32 = 100_000;
 
+/// Bytes of an unfinished packet that count as a sign of life: what the slowest modem takes a second for, as in Mosquitto.
+const UNFINISHED_BYTES: usize = 1024;
+
 /// Bytes put into outputs in one turn, after which the rest of the input waits for the next: one read of small messages to a
 /// thousand subscribers would otherwise take half a second and 40 MB before the first write.
 const TURN_BYTES_MAX: usize = 4 << 20;
@@ -156,10 +159,9 @@ impl Broker {
     pub fn receive(&mut self, id: LinkId, bytes: &[u8], now: Millis) {
         self.note_time(now);
         let link = self.clients.link_mut(id);
-        link.last_received = now;
-        let (is_fresh, was_paused) = (link.input.is_empty(), link.is_paused());
+        let (len_before, was_paused) = (link.input.len(), link.is_paused());
         self.clients.stats.bytes_received += bytes.len() as u64;
-        if is_fresh && !was_paused {
+        if len_before == 0 && !was_paused {
             let used = self.process(id, bytes, now);
             let Clients { links, pool, .. } = &mut self.clients;
             if used < bytes.len() {
@@ -172,7 +174,14 @@ impl Broker {
                 self.process_input(id, now);
             }
         }
-        if self.clients.links[id as usize].is_paused() {
+        let link = self.clients.link_mut(id);
+        // Whole packets count as signs of life [MQTT-3.1.2-24] (3.1.1) [MQTT-3.1.2-22] (5.0), and so does each kilobyte of one that
+        // takes long; not the byte now and then by which a client would never be found out.
+        let (len, is_done) = (link.input.len(), link.input.len() < len_before + bytes.len());
+        if is_done || was_paused || len / UNFINISHED_BYTES != len_before / UNFINISHED_BYTES {
+            link.last_received = now;
+        }
+        if link.is_paused() {
             self.read_ahead(id, now);
         }
     }
