@@ -48,6 +48,12 @@ pub struct Config {
     /// Levels of the deepest topic or filter a client may use, mount point included. 201, one more than Mosquitto's 200
     /// separators: filters are matched level by level, and so nobody decides how long that takes.
     pub max_topic_levels: u8,
+    /// Messages a second one client may publish; beyond a second's worth it is read more slowly. 0 = no limit. 0: a sensor that
+    /// was away comes back with an hour of stored values, a bridge speaks for a whole house, and to slow them down helps nobody
+    /// unless the owner knows his devices.
+    pub max_publish_rate: u32,
+    /// Bytes a second of those, whole packets; 0 = no limit. 0 for the same reason, and because pictures come in one piece.
+    pub max_publish_bytes_rate: u32,
     /// Subscriptions of one client; 0 = no limit. 20,000: ten times a large home automation, and at 90 bytes each 1.8 MB for a
     /// client that subscribes to ever new filters.
     pub max_subscriptions: u32,
@@ -96,6 +102,11 @@ impl Config {
         if self.upgrade_outgoing_qos { granted } else { published.min(granted) }
     }
 
+    /// Whether clients are slowed down that publish too much.
+    pub fn has_publish_rate(&self) -> bool {
+        self.max_publish_rate != 0 || self.max_publish_bytes_rate != 0
+    }
+
     /// Why a topic or filter, the `what`, is not accepted for its size; nothing if it is.
     #[inline]
     pub fn topic_fault(&self, what: &str, text: &str) -> Option<String> {
@@ -136,6 +147,8 @@ impl Default for Config {
             message_size_limit: 0,
             max_topic_length: u16::MAX,
             max_topic_levels: TOPIC_LEVELS_MAX,
+            max_publish_rate: 0,
+            max_publish_bytes_rate: 0,
             max_subscriptions: 20_000,
             max_retained_messages: 100_000,
             max_retained_bytes: 0,

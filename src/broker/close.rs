@@ -213,13 +213,13 @@ pub(super) fn excerpt(text: &str) -> String {
 const FIRST_BYTE_OF_DISCONNECT: u8 = 0xE0;
 
 impl Broker {
-    /// The other side is gone. What it sent before is handled first, if it waits for a subscriber.
+    /// The other side is gone. What it sent before is handled first, if it waits for something that comes.
     pub fn hang_up(&mut self, id: LinkId, hang_up: HangUp, now: Millis) {
         self.note_time(now);
         let link = self.clients.link_mut(id);
-        // Waiting for a subscriber has an end; waiting for a client that is gone to read its answers has none.
-        let has_turn =
-            link.is_resumed || matches!(link.paused, Paused::ForSubscriber(_) | Paused::ForStore | Paused::ForLogin);
+        // Waiting for a subscriber, or for time to pass, has an end; waiting for a client that is gone to read its answers has none.
+        let has_turn = link.is_resumed
+            || matches!(link.paused, Paused::ForSubscriber(_) | Paused::ForStore | Paused::ForLogin | Paused::ForRate);
         if hang_up == HangUp::Closed && has_turn && !link.input.is_empty() {
             link.is_hung_up = true;
             link.is_stalled = true;
@@ -289,7 +289,8 @@ impl Broker {
         link.paused = Paused::No;
         let session = std::mem::replace(&mut link.session, NONE);
         let stall_timer = link.awaited.take().map_or(TimerId::NONE, |awaited| awaited.stall_timer);
-        let timers = [std::mem::replace(&mut link.timer, TimerId::NONE), stall_timer];
+        let rate_timer = link.rate.take().map_or(TimerId::NONE, |bucket| bucket.timer);
+        let timers = [std::mem::replace(&mut link.timer, TimerId::NONE), stall_timer, rate_timer];
         let unused = link.input.len();
         link.input.consume(unused, &mut self.clients.pool);
         self.clients.drop_held(id);

@@ -238,9 +238,9 @@ impl Broker {
         now: Millis,
     ) {
         let expiry_s = self.bounded_expiry(connect.session_expiry_s);
-        let config = &self.clients.config;
-        let own_window = config.max_inflight_messages;
+        let (own_window, rate) = (self.clients.config.max_inflight_messages, self.clients.bucket());
         let link = self.clients.link_mut(id);
+        link.rate = rate;
         link.max_qos = link.rules.max_qos;
         link.has_mount = !link.rules.mount_point.is_empty();
         let will = connect.will.as_ref().map(|will| Box::new(Will::new(will, &link.rules.mount_point)));

@@ -6,6 +6,7 @@
 //! receive -> connect / publish / subscribe / acknowledge / close     one file a packet direction
 //!            publish -> index, retained -> deliver -> link.output    or session queue
 //! wrote   -> flow -> deliver (what waited)                           pausing, stalls, what may go on
+//! receive -> rate                                                    publishers that are too fast
 //! take_login, login -> connect                                       passwords, checked elsewhere
 //! tick    -> wheel -> timers                                         keep-alive, expiry, wills, retransmission
 //! reconfigure, set_rules                                             limits and listeners' rules while it runs
@@ -35,6 +36,7 @@ mod mount;
 mod owed;
 mod peak;
 mod publish;
+mod rate;
 mod reconfigure;
 mod retained;
 mod session;
@@ -60,7 +62,7 @@ use self::clients::Clients;
 use self::close::CloseReason;
 use self::hash::Seed;
 use self::index::{FilterId, Index};
-use self::link::{Link, Paused, State};
+use self::link::{Link, State};
 use self::login::Login;
 use self::retained::Retained;
 use self::sys::Sys;
@@ -410,9 +412,18 @@ impl Broker {
             if link.is_paused() {
                 break;
             }
+            let is_rated = link.rate.is_some() && codec::is_publish(bytes[at]);
+            if is_rated && self.clients.slow_down(id, now) {
+                break;
+            }
             match self.process_one(id, &bytes[at..], now) {
                 Ok(0) => break,
-                Ok(used) => at += used,
+                Ok(used) => {
+                    at += used;
+                    if is_rated {
+                        self.clients.note_published(id, used, now);
+                    }
+                }
                 Err(reason) => self.close(id, reason, now),
             }
             let link = self.clients.pause_if_output_is_full(id);
@@ -496,11 +507,11 @@ impl Broker {
         Ok(())
     }
 
-    /// While a link waits for a slow subscriber, its PUBLISH packets wait with it, but its acknowledgements and pings
-    /// do not: two clients that publish to each other would otherwise wait for each other for ever. The order between
+    /// While a link waits for a slow subscriber, or was too fast, its PUBLISH packets wait with it, but its acknowledgements and
+    /// pings do not: two clients that publish to each other would otherwise wait for each other for ever. The order between
     /// an acknowledgement and a PUBLISH of the same client means nothing.
     fn read_ahead(&mut self, id: LinkId, now: Millis) {
-        if !matches!(self.clients.links[id as usize].paused, Paused::ForSubscriber(_)) {
+        if !self.clients.links[id as usize].may_be_overtaken() {
             return;
         }
         let mut input = std::mem::take(&mut self.clients.links[id as usize].input);

@@ -45,6 +45,8 @@ impl Broker {
         let config = &self.clients.config;
         let is_sys_changed = config.sys_interval_s != older.sys_interval_s;
         let is_retry_changed = config.retry_interval_s != older.retry_interval_s;
+        let is_rate_changed = (config.max_publish_rate, config.max_publish_bytes_rate)
+            != (older.max_publish_rate, older.max_publish_bytes_rate);
         let is_stall_changed = config.stall_timeout_ms != older.stall_timeout_ms;
         if config.memory_limit != older.memory_limit {
             self.clients.memory.set_limit(config.memory_limit);
@@ -54,6 +56,9 @@ impl Broker {
         }
         if is_stall_changed {
             self.clients.stall_timeout_changed();
+        }
+        if is_rate_changed {
+            self.publish_rates_changed();
         }
         self.shorten_sessions(now);
         self.set_windows(now);

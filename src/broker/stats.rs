@@ -26,6 +26,8 @@ pub struct Stats {
     pub connections_accepted: u64,
     /// Publishers that had to wait for a subscriber.
     pub pauses: u64,
+    /// Publishers that had to wait because of `max_publish_rate` or `max_publish_bytes_rate`.
+    pub rate_pauses: u64,
     pub stalls: u64,
     pub retransmissions: u64,
 }

@@ -553,6 +553,20 @@ pub static OPTIONS: &[Row] = &[
     ),
     row(
         Group::Messages,
+        "max_publish_rate",
+        number("N", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_publish_rate = n),
+        "0",
+        "Messages a second from one client; one that sends more is read more slowly.",
+    ),
+    row(
+        Group::Messages,
+        "max_publish_bytes_rate",
+        number("BYTES", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_publish_bytes_rate = n),
+        "0",
+        "Bytes a second of those, whole packets.",
+    ),
+    row(
+        Group::Messages,
         "max_topic_length",
         number("BYTES", 1, 65_535, Zero::Itself, |draft, n| draft.core.max_topic_length = n as u16),
         "65535",

@@ -1,8 +1,9 @@
-//! What the owner bounds: topics, subscriptions, retained messages. Whatever is refused for it is told by the name of the option,
+//! What the owner bounds: topics, subscriptions, retained messages, and how fast a client publishes. Whatever is refused for it is told by the name of the option,
 //! to 5.0 clients in the reason string and to the owner in the log; the harness checks that for each of these refusals.
 
 use crate::harness::{Client, World, log_count, rules};
 use crate::hello::{BOTH, EVERY, v5, v31, v311};
+use crate::script;
 
 /// A topic or filter of so many levels.
 fn deep(levels: usize) -> String {
@@ -242,4 +243,216 @@ fn a_will_for_which_there_is_no_room_is_sent_and_not_retained() {
         assert_eq!((w.heard(s), retained(&mut w)), ("PUBLISH r/2 gone".into(), "r/1 x".into()));
         assert_eq!(log_count("Notice: The will of c for 'r/2' is sent and not retained: "), 1);
     }
+}
+
+/// So many messages of `t` with numbers for payloads, in one go.
+fn flood(count: u32, filler: usize) -> Vec<u8> {
+    let filler = "x".repeat(filler);
+    let packet = |number| script::encode(&format!("PUBLISH t {number}-{filler}"), v311("").version);
+    (0..count).flat_map(packet).collect()
+}
+
+/// The numbers the client got.
+fn numbers(w: &mut World, client: Client) -> Vec<u32> {
+    let heard = w.heard(client);
+    let payloads = heard.split(", ").filter_map(|text| text.strip_prefix("PUBLISH t "));
+    payloads.map(|payload| payload.split('-').next().unwrap().parse().unwrap()).collect()
+}
+
+fn limited(messages: u32) -> World {
+    World::with(|config| config.max_publish_rate = messages)
+}
+
+#[test]
+fn a_client_publishes_a_second_of_messages_at_once_and_then_at_its_rate() {
+    let mut w = limited(10);
+    let (p, other, s) = (w.client("p"), w.client("other"), w.client("s"));
+    w.subscribe(s, "t 0");
+    w.post(p, &flood(25, 0));
+    w.turn();
+    assert_eq!(numbers(&mut w, s), (0..10).collect::<Vec<_>>());
+    for number in 10..25 {
+        w.advance(99);
+        assert_eq!(numbers(&mut w, s), []);
+        w.advance(1);
+        assert_eq!(numbers(&mut w, s), [number]);
+        // Others have rates of their own.
+        w.publish(other, "t 100-");
+        assert_eq!(numbers(&mut w, s), [100]);
+        w.advance(0);
+    }
+    let line = "Notice: Client p [192.0.2.7:40000] publishes more than max_publish_rate allows; it is listened to more slowly.";
+    assert_eq!((log_count(line), log_count("publishes more")), (1, 1));
+    assert_eq!(w.broker.stats().rate_pauses, 15);
+    // A full bucket needs no timer.
+    assert_eq!(w.broker.next_deadline(), None);
+    w.advance_s(5);
+    w.post(p, &flood(20, 0));
+    w.turn();
+    assert_eq!(numbers(&mut w, s).len(), 10);
+}
+
+#[test]
+fn whole_packets_count_for_the_rate_of_bytes_whatever_their_qos_and_however_they_arrive() {
+    let mut w = World::with(|config| config.max_publish_bytes_rate = 1000);
+    let (p, s) = (w.join(v5("p")), w.client("s"));
+    w.subscribe(s, "t 0");
+    let packets: Vec<u8> =
+        (1..=30).flat_map(|id| script::encode(&format!("PUBLISH q1 #{id} t x*92"), v5("").version)).collect();
+    assert_eq!(packets.len(), 3000);
+    for byte in packets {
+        w.send(p, &[byte]);
+    }
+    let mut counts = Vec::new();
+    for _ in 0..21 {
+        counts.push((w.heard(p).matches("PUBACK").count(), w.heard(s).matches("PUBLISH").count()));
+        w.advance(101);
+    }
+    // The eleventh finds a byte's room a millisecond later, and is paid for afterwards.
+    assert_eq!((counts[0], counts[1], counts[20]), ((10, 10), (2, 2), (0, 0)));
+    assert_eq!(counts[2..20], [(1, 1); 18]);
+    assert_eq!(log_count("Client p [192.0.2.7:40000] publishes more than max_publish_bytes_rate allows"), 1);
+}
+
+#[test]
+fn nothing_of_a_flood_is_lost_and_the_socket_is_not_read() {
+    for hello in BOTH {
+        let mut w = limited(1000);
+        let (p, s) = (w.join(hello("p")), w.client("s"));
+        w.subscribe(s, "t 0");
+        let bytes: Vec<u8> = (0..5000)
+            .flat_map(|number| script::encode(&format!("PUBLISH t {number}-{}", "x".repeat(90)), hello("").version))
+            .collect();
+        w.post(p, &bytes);
+        w.turn();
+        assert!(w.unread(p) > bytes.len() - (1000 * 105) - (80 << 10), "{} of {}", w.unread(p), bytes.len());
+        let mut got = numbers(&mut w, s);
+        for second in 1..=4 {
+            assert_eq!(got.len(), 1000 * second);
+            w.advance_s(1);
+            got.extend(numbers(&mut w, s));
+        }
+        assert_eq!((got, w.unread(p)), ((0..5000).collect(), 0));
+        assert_eq!(w.broker.stats().messages_dropped, 0);
+    }
+}
+
+#[test]
+fn a_client_that_is_slowed_down_is_not_ended_by_its_keep_alive() {
+    let mut w = limited(1);
+    let (p, s) = (w.join(v311("p").keep_alive(1)), w.client("s"));
+    w.subscribe(s, "t 0");
+    // More than is looked through for its pings, with a ping behind it.
+    w.post(p, &flood(300, 100));
+    w.post(p, &[0xC0, 0]);
+    w.turn();
+    w.advance_s(299);
+    assert_eq!((numbers(&mut w, s).len(), w.heard(p)), (300, "PINGRESP".into()));
+    w.advance(1750);
+    assert_eq!(w.heard(p), "closed");
+}
+
+#[test]
+fn pings_and_acknowledgements_of_a_client_that_is_slowed_down_are_heard_while_little_is_held_of_it() {
+    let mut w = limited(1);
+    let (p, other) = (w.join(v311("p").keep_alive(10)), w.client("other"));
+    w.subscribe(p, "back 1");
+    w.post(p, &flood(100, 50));
+    w.turn();
+    for number in 1..40 {
+        w.publish(other, &format!("q1 back {number}"));
+        assert_eq!(w.heard(p), format!("PUBLISH q1 #{number} back {number}"));
+        w.tell(p, &format!("PINGREQ, PUBACK #{number}"));
+        assert_eq!(w.heard(p), "PINGRESP");
+        w.advance_s(1);
+    }
+    // What it sent before it fell silent goes on.
+    w.advance_s(60);
+    assert!(w.is_open(p));
+    w.advance_s(16);
+    assert!(!w.is_open(p));
+}
+
+#[test]
+fn nobody_waits_for_a_client_that_does_not_hear_because_it_is_too_fast() {
+    let mut w = World::with(|config| (config.max_publish_rate, config.max_queued_messages) = (1000, 100));
+    let (mad, p, s) = (w.client("mad"), w.client("p"), w.client("s"));
+    w.subscribe(mad, "u 1");
+    w.subscribe(s, "u 1");
+    w.acknowledges(mad);
+    w.acknowledges(s);
+    w.post(mad, &flood(20_000, 100));
+    w.turn();
+    // Its acknowledgements are behind that.
+    for number in 0..1000 {
+        w.post(p, &script::encode(&format!("PUBLISH q1 #{} u {number}", number + 1), v311("").version));
+    }
+    w.turn();
+    assert_eq!((w.unread(p), w.heard(s).matches("PUBLISH").count()), (0, 1000));
+    assert!(w.unread(mad) > 1_000_000 && w.is_open(mad));
+}
+
+#[test]
+fn what_a_client_sent_before_it_left_goes_on_at_its_pace() {
+    let will = |hello: crate::hello::Hello| hello.will("t 99-will");
+    // A DISCONNECT takes back the will, in its turn.
+    let mut w = limited(2);
+    let (p, s) = (w.join(will(v311("p"))), w.client("s"));
+    w.subscribe(s, "t 0");
+    w.post(p, &[flood(5, 0), vec![0xE0, 0]].concat());
+    w.turn();
+    w.advance(1499);
+    assert!(w.is_open(p));
+    w.advance(1);
+    assert_eq!((numbers(&mut w, s), w.heard(p)), (vec![0, 1, 2, 3, 4], "closed".into()));
+    // Without one the will comes behind what was sent before.
+    let p = w.join(will(v311("p")));
+    w.post(p, &flood(5, 0));
+    w.deliver_and_hang_up(p);
+    w.advance(1499);
+    assert_eq!(numbers(&mut w, s), [0, 1, 2, 3]);
+    w.advance(1);
+    assert_eq!(numbers(&mut w, s), [4, 99]);
+    // A socket that fails ends at once.
+    let p = w.join(will(v311("p")));
+    w.subscribe(p, "u 0");
+    w.post(p, &flood(5, 0));
+    w.turn();
+    w.breaks(p);
+    w.publish(s, "u x");
+    assert_eq!((numbers(&mut w, s), w.is_open(p)), (vec![0, 1, 99], false));
+}
+
+#[test]
+fn a_client_that_comes_back_does_not_wait_for_what_it_sent_before() {
+    let mut w = limited(1);
+    let (p, s) = (w.client("p"), w.client("s"));
+    w.subscribe(s, "t 0");
+    w.post(p, &flood(50, 0));
+    w.deliver_and_hang_up(p);
+    assert!(w.is_open(p));
+    let p2 = w.join(v311("p"));
+    assert!(!w.is_open(p) && w.is_open(p2));
+    assert_eq!(w.broker.next_deadline(), None);
+    w.publish(p2, "t 7-");
+    assert_eq!(numbers(&mut w, s), [0, 7]);
+}
+
+#[test]
+fn another_rate_holds_at_once_also_for_those_who_wait() {
+    let mut w = World::new();
+    let (p, s) = (w.client("p"), w.client("s"));
+    w.subscribe(s, "t 0");
+    w.post(p, &flood(10, 0));
+    w.turn();
+    assert_eq!(numbers(&mut w, s).len(), 10);
+    w.reconfigure(|config| config.max_publish_rate = 1);
+    w.post(p, &flood(100, 0));
+    w.turn();
+    assert_eq!(numbers(&mut w, s), [0]);
+    w.reconfigure(|config| config.max_publish_rate = 10);
+    w.advance_s(1);
+    assert!(matches!(numbers(&mut w, s).len(), 9..=19));
+    w.reconfigure(|config| config.max_publish_rate = 0);
+    assert_eq!((w.unread(p), numbers(&mut w, s).last(), w.broker.next_deadline()), (0, Some(&99), None));
 }

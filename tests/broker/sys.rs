@@ -92,12 +92,13 @@ const LOADS: [&str; 9] = [
     "connections",
 ];
 /// The broker's own.
-const OWN_INTEGERS: [&str; 8] = [
+const OWN_INTEGERS: [&str; 9] = [
     "logged/bytes",
     "publish/messages/expired",
     "publish/messages/refused",
     "publish/stalls",
     "publish/pauses",
+    "publish/slowed",
     "subscriptions/refused",
     "memory/limit",
     "memory/clients",
