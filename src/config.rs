@@ -67,6 +67,12 @@ pub struct Config {
     pub max_keepalive_s: u16,
     /// Network connections at a time over all listeners; 0 = as many as descriptors allow.
     pub global_max_connections: u32,
+    /// Connections at a time from one address; 0 = no limit. 0: behind a bridge, a proxy or a router a whole house has one address,
+    /// and this machine's own programs have another.
+    pub max_connections_per_address: u32,
+    /// Connections a minute from one address, all of them at once if need be; 0 = no limit. 0 for the same reason: all devices
+    /// of a house come back together after a power cut.
+    pub max_connect_rate: u32,
     /// Sessions, connected and stored; 0 = no limit.
     pub global_max_clients: u32,
     /// Upper bound of how long a session without connection is kept, seconds; 0 = no bound. 30 days: a device
@@ -154,6 +160,8 @@ impl Default for Config {
             max_retained_bytes: 0,
             max_keepalive_s: 0,
             global_max_connections: 0,
+            max_connections_per_address: 0,
+            max_connect_rate: 0,
             global_max_clients: 0,
             persistent_client_expiration_s: 30 * 86_400,
             clientid_prefixes: None,

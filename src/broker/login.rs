@@ -126,8 +126,8 @@ impl Login {
     }
 }
 
-/// The address failed logins are counted for; processes of this machine have none.
-fn address(peer: Peer) -> Option<IpAddr> {
+/// The address a peer is known by; processes of this machine have none.
+pub(super) fn address(peer: Peer) -> Option<IpAddr> {
     match peer {
         Peer::V4(ip, _) => Some(ip.into()),
         Peer::V6(ip, _) => Some(ip.into()),

@@ -3,6 +3,7 @@
 //! links; nobody here asks who opened a link.
 //!
 //! ```text
+//! denial -> callers                                                  who may not even connect
 //! receive -> connect / publish / subscribe / acknowledge / close     one file a packet direction
 //!            publish -> index, retained -> deliver -> link.output    or session queue
 //! wrote   -> flow -> deliver (what waited)                           pausing, stalls, what may go on
@@ -20,6 +21,7 @@
 mod access;
 mod acknowledge;
 mod alias;
+mod callers;
 mod check;
 mod clients;
 mod close;
@@ -58,6 +60,7 @@ use crate::codec::{self, Direction, Packet, Split};
 use crate::config::{Config, Rules};
 use crate::time::Millis;
 
+use self::callers::Callers;
 use self::clients::Clients;
 use self::close::CloseReason;
 use self::hash::Seed;
@@ -67,6 +70,7 @@ use self::login::Login;
 use self::retained::Retained;
 use self::sys::Sys;
 
+pub use self::callers::Denial;
 pub use self::close::HangUp;
 pub use self::link::{LinkId, Peer};
 pub use self::login::LoginId;
@@ -96,6 +100,7 @@ pub struct Broker {
     retained_timer: crate::wheel::TimerId,
     sys: Sys,
     login: Login,
+    callers: Callers,
     /// Reused by `route`.
     matches: Vec<FilterId>,
     /// What a look ahead said of the topic that is being published, or NONE.
@@ -120,6 +125,7 @@ impl Broker {
             retained_timer: crate::wheel::TimerId::NONE,
             sys,
             login: Login::new([0; 32]),
+            callers: Callers::default(),
             matches: Vec::new(),
             guess: NONE,
             resumed: Vec::new(),
@@ -151,10 +157,11 @@ impl Broker {
         self.clients.open(peer, rules, now)
     }
 
-    /// A connection was accepted and closed again, because there are too many.
+    /// A connection was accepted and closed again: `denial` says why, or there is another reason.
     pub fn turned_away(&mut self, now: Millis) {
         self.note_time(now);
         self.clients.stats.connections_accepted += 1;
+        self.clients.stats.connections_refused += 1;
     }
 
     /// Bytes that arrived on `id`. Whole packets are handled; the rest is kept until more arrives.
@@ -337,6 +344,7 @@ impl Broker {
         self.retained.shrink();
         self.sys.shrink();
         self.login.shrink();
+        self.callers.shrink();
         self.matches = Vec::new();
         self.resumed.shrink_to_fit();
         true

@@ -24,6 +24,8 @@ pub struct Stats {
     pub subscriptions_refused: u64,
     pub sessions_expired: u64,
     pub connections_accepted: u64,
+    /// Of those, the ones that were closed at once: there were too many, or no descriptor was left.
+    pub connections_refused: u64,
     /// Publishers that had to wait for a subscriber.
     pub pauses: u64,
     /// Publishers that had to wait because of `max_publish_rate` or `max_publish_bytes_rate`.

@@ -331,6 +331,20 @@ pub static OPTIONS: &[Row] = &[
     ),
     row(
         Group::Listening,
+        "max_connections_per_address",
+        number("N", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_connections_per_address = n),
+        "0",
+        "Connections at a time from one address, or from one /64 of IPv6.",
+    ),
+    row(
+        Group::Listening,
+        "max_connect_rate",
+        number("N", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_connect_rate = n),
+        "0",
+        "Connections a minute from one address, or from one /64 of IPv6.",
+    ),
+    row(
+        Group::Listening,
         "connect_timeout",
         number("SECONDS", 1, 65_535, Zero::Itself, |draft, s| draft.core.connect_timeout_s = s),
         "30",

@@ -196,7 +196,10 @@ impl World {
 
     /// Through a listener with other rules than the world's.
     pub fn dial_by(&mut self, version: Version, rules: &Rc<Rules>) -> Client {
-        let peer = Peer::V4([192, 0, 2, 7].into(), 40_000 + self.ends.len() as u16);
+        self.dial_from(Peer::V4([192, 0, 2, 7].into(), 40_000 + self.ends.len() as u16), version, rules)
+    }
+
+    fn dial_from(&mut self, peer: Peer, version: Version, rules: &Rc<Rules>) -> Client {
         let link = self.broker.open(peer, rules, self.now);
         self.ends.push(End {
             link: Some(link),
@@ -214,6 +217,16 @@ impl World {
             next_packet_id: 1,
         });
         self.ends.len() - 1
+    }
+
+    /// Who comes from `peer` knocks as at the server's door; by which option it is turned away, if it is.
+    pub fn knock(&mut self, peer: Peer) -> Option<&'static str> {
+        let Some(denial) = self.broker.denial(peer, self.now) else {
+            self.dial_from(peer, Version::V311, &self.rules.clone());
+            return None;
+        };
+        self.broker.turned_away(self.now);
+        Some(denial.option)
     }
 
     /// Dials and sends CONNECT, however that is answered.

@@ -1,5 +1,8 @@
-//! What the owner bounds: topics, subscriptions, retained messages, and how fast a client publishes. Whatever is refused for it is told by the name of the option,
+//! What the owner bounds: topics, subscriptions, retained messages, how fast a client publishes, and how often an
+//! address comes. Whatever is refused for it is told by the name of the option,
 //! to 5.0 clients in the reason string and to the owner in the log; the harness checks that for each of these refusals.
+
+use midge::broker::Peer;
 
 use crate::harness::{Client, World, log_count, rules};
 use crate::hello::{BOTH, EVERY, v5, v31, v311};
@@ -455,4 +458,52 @@ fn another_rate_holds_at_once_also_for_those_who_wait() {
     assert!(matches!(numbers(&mut w, s).len(), 9..=19));
     w.reconfigure(|config| config.max_publish_rate = 0);
     assert_eq!((w.unread(p), numbers(&mut w, s).last(), w.broker.next_deadline()), (0, Some(&99), None));
+}
+
+fn peer(address: &str, port: u16) -> Peer {
+    Peer::from(std::net::SocketAddr::new(address.parse().unwrap(), port))
+}
+
+#[test]
+fn an_address_has_no_more_connections_than_it_may() {
+    let mut w = World::with(|config| config.max_connections_per_address = 2);
+    let denied = Some("max_connections_per_address");
+    assert_eq!([1, 2, 3, 4].map(|port| w.knock(peer("192.0.2.1", port))), [None, None, denied, denied]);
+    // One that came as IPv6 is the same; a /64 of IPv6 counts as one.
+    assert_eq!(w.knock(peer("::ffff:192.0.2.1", 5)), denied);
+    assert_eq!(["::1", "::2", "::3"].map(|host| w.knock(peer(&format!("2001:db8{host}"), 6))), [None, None, denied]);
+    assert_eq!((w.knock(peer("192.0.2.2", 7)), w.knock(peer("2001:db8:0:1::1", 8))), (None, None));
+    // Whoever comes through a Unix socket has no address.
+    assert_eq!([1, 2, 3, 4].map(|pid| w.knock(Peer::Unix { pid, uid: 1000 })), [None; 4]);
+    assert_eq!((w.broker.stats().connections_refused, w.broker.stats().connections_accepted), (4, 14));
+    // Those that are gone do not count.
+    w.advance_s(31);
+    assert_eq!((w.broker.link_count(), w.knock(peer("192.0.2.1", 9))), (0, None));
+    w.reconfigure(|config| config.max_connections_per_address = 0);
+    assert_eq!([1, 2, 3, 4].map(|port| w.knock(peer("192.0.2.1", port))), [None; 4]);
+}
+
+#[test]
+fn an_address_connects_no_more_often_than_it_may() {
+    let mut w = World::with(|config| config.max_connect_rate = 3);
+    let denied = Some("max_connect_rate");
+    let knock = |w: &mut World| w.knock(peer("192.0.2.1", 1));
+    assert_eq!([(); 5].map(|()| knock(&mut w)), [None, None, None, denied, denied]);
+    assert_eq!([1, 2, 3, 4].map(|pid| w.knock(Peer::Unix { pid, uid: 0 })), [None; 4]);
+    assert_eq!(w.knock(peer("192.0.2.2", 1)), None);
+    w.advance(19_999);
+    assert_eq!(knock(&mut w), denied);
+    w.advance(1);
+    assert_eq!([(); 2].map(|()| knock(&mut w)), [None, denied]);
+    w.reconfigure(|config| config.max_connect_rate = 60);
+    w.advance(1000);
+    assert_eq!(knock(&mut w), None);
+}
+
+#[test]
+fn there_are_no_more_connections_than_there_may_be() {
+    let mut w = World::with(|config| config.global_max_connections = 2);
+    let knocks = [1, 2, 3].map(|number| w.knock(peer(&format!("192.0.2.{number}"), 1)));
+    assert_eq!(knocks, [None, None, Some("global_max_connections")]);
+    assert_eq!(w.knock(Peer::Unix { pid: 1, uid: 0 }), Some("global_max_connections"));
 }

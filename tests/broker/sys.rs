@@ -92,7 +92,8 @@ const LOADS: [&str; 9] = [
     "connections",
 ];
 /// The broker's own.
-const OWN_INTEGERS: [&str; 9] = [
+const OWN_INTEGERS: [&str; 10] = [
+    "connections/refused",
     "logged/bytes",
     "publish/messages/expired",
     "publish/messages/refused",
