@@ -622,7 +622,7 @@ impl End {
         {
             let frame = self.received[at..at + len].to_vec();
             at += len;
-            if let Some(fault) = fault(&frame, &self.told, is_end_logged, |parts| has_line(parts)) {
+            if let Some(fault) = fault(&frame, &self.told, is_end_logged, has_line) {
                 panic!("{fault}: {frame:02x?}");
             }
             if self.acknowledges {
