@@ -165,7 +165,6 @@ impl Broker {
     fn check_will(&self, rules: &Rules, connect: &Connect) -> Result<(), CloseReason> {
         let Some(will) = &connect.will else { return Ok(()) };
         let config = &self.clients.config;
-        let whole_topic = [&rules.mount_point, will.topic].concat();
         let (code, detail) = if !topic::is_valid_name(will.topic) {
             (ReasonCode::TopicNameInvalid, "the will topic is empty or has '+' or '#' in it")
         } else if rules.mount_point.len() + will.topic.len() > mount::TOPIC_MAX {
@@ -180,7 +179,7 @@ impl Broker {
             (ReasonCode::PacketTooLarge, "the will is larger than message_size_limit")
         } else if has_format(will) && std::str::from_utf8(will.payload).is_err() {
             (ReasonCode::PayloadFormatInvalid, PAYLOAD_NOT_TEXT)
-        } else if let Some(fault) = config.topic_fault("will topic", &whole_topic) {
+        } else if let Some(fault) = config.topic_fault("will topic", &[&rules.mount_point, will.topic].concat()) {
             return Err(CloseReason::refused(ReasonCode::TopicNameInvalid, "protocol error", fault));
         } else {
             return Ok(());

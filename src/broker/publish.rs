@@ -34,8 +34,6 @@ struct OwnProperties {
 }
 
 const QUEUE_FULL: &str = "the queue of a subscriber is full (max_queued_messages, max_queued_bytes)";
-/// What a topic is called in a sentence about it.
-pub(super) const TOPIC: &str = "topic";
 const NO_MEMORY: &str = "the broker has no memory for more retained messages (memory_limit)";
 const STORE_FAILS: &str =
     "the message could not be stored: the storage of the broker is full or fails; try again later";
@@ -86,7 +84,7 @@ impl Broker {
         if log::max_level() >= log::LevelFilter::Debug {
             self.log_publish(id, packet, topic);
         }
-        if let Some(fault) = self.clients.config.topic_fault(TOPIC, topic) {
+        if let Some(fault) = self.clients.config.topic_fault("topic", topic) {
             return self.refuse_topic(id, packet, topic, fault, now);
         }
         if packet.qos == QoS::ExactlyOnce && !self.is_first(id, packet.packet_id, now)? {
@@ -146,8 +144,10 @@ impl Broker {
         if is_answered {
             self.clients.store.begin_publish();
         }
-        if parts.retain {
-            self.retain(parts, publisher, now);
+        match id {
+            _ if !parts.retain => {}
+            NONE => self.retain_for_absent(parts, publisher, now),
+            _ => self.retain(parts, publisher, now),
         }
         let route = self.route(*parts, publisher, now);
         let (wait_for, is_refused, is_wanted) = (route.wait_for, route.is_refused, route.is_wanted);

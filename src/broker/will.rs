@@ -73,20 +73,21 @@ impl Broker {
             return;
         }
         if will.retain {
-            match self.retained_refusal(&parts) {
-                // [MQTT-3.1.2-17] (3.1.1) [MQTT-3.1.2-15] (5.0)
-                None => self.retain(&parts, id, now),
-                // Nobody is left to be told, and those who wait for the news get it.
-                Some(why) => {
-                    let session = &self.clients.sessions[id as usize];
-                    notice!(
-                        client = *session.client_id;
-                        "The will of {} for '{}' is sent and not retained: {why}.", session.client_id, excerpt(&will.topic)
-                    );
-                }
-            }
+            // [MQTT-3.1.2-17] (3.1.1) [MQTT-3.1.2-15] (5.0)
+            self.retain_for_absent(&parts, id, now);
         }
         // A will is one message, and its publisher is gone: nobody waits.
         self.route(parts, NONE, now);
+    }
+
+    /// Retains a message whose publisher is gone, the session `publisher`. If there is no room for it nobody is left to be told, and
+    /// those who wait for the news get it all the same.
+    pub(super) fn retain_for_absent(&mut self, parts: &MessageParts, publisher: u32, now: Millis) {
+        let Some(why) = self.retained_refusal(parts) else { return self.retain(parts, publisher, now) };
+        let client_id = self.clients.sessions.get(publisher as usize).map_or("", |session| &session.client_id);
+        notice!(
+            client = client_id;
+            "A message of {client_id}, which is gone, for '{}' is sent and not retained: {why}.", excerpt(parts.topic)
+        );
     }
 }

@@ -244,8 +244,29 @@ fn a_will_for_which_there_is_no_room_is_sent_and_not_retained() {
         }
         w.hang_up(c);
         assert_eq!((w.heard(s), retained(&mut w)), ("PUBLISH r/2 gone".into(), "r/1 x".into()));
-        assert_eq!(log_count("Notice: The will of c for 'r/2' is sent and not retained: "), 1);
+        assert_eq!(log_count("Notice: A message of c, which is gone, for 'r/2' is sent and not retained: "), 1);
     }
+}
+
+#[test]
+fn a_will_that_waits_for_the_store_is_bounded_like_others() {
+    let mut w = World::with(|config| {
+        config.persistence = midge::config::Persistence::Always;
+        config.max_retained_messages = 1;
+    });
+    let (c, s) = (w.join(v311("c").stored().will("retain r/2 gone")), w.client("live"));
+    w.publish(c, "q1 retain r/1 x");
+    w.subscribe(s, "r/# 0");
+    w.heard(s);
+    w.disk.is_slow = true;
+    w.tell(c, "PUBLISH q2 #9 r/3 first");
+    w.hang_up(c);
+    assert_eq!(w.heard(s), "");
+    w.disk.is_slow = false;
+    while w.sync() {}
+    w.advance(1000);
+    assert_eq!(w.heard(s), "PUBLISH r/3 first, PUBLISH r/2 gone");
+    assert_eq!(retained(&mut w), "r/1 x");
 }
 
 /// So many messages of `t` with numbers for payloads, in one go.
