@@ -43,10 +43,37 @@ pub struct Config {
     pub max_packet_size: u32,
     /// Largest payload that is forwarded; 0 = no limit.
     pub message_size_limit: u32,
+    /// Bytes of the longest topic or filter a client may use, mount point included. 65535, the protocol's own limit: nobody needs
+    /// such topics, but to refuse one that old brokers took would not make the others faster or safer.
+    pub max_topic_length: u16,
+    /// Levels of the deepest topic or filter a client may use, mount point included. 201, one more than Mosquitto's 200
+    /// separators: filters are matched level by level, and so nobody decides how long that takes.
+    pub max_topic_levels: u8,
+    /// Messages a second one client may publish; beyond a second's worth it is read more slowly. 0 = no limit. 0: a sensor that
+    /// was away comes back with an hour of stored values, a bridge speaks for a whole house, and to slow them down helps nobody
+    /// unless the owner knows his devices.
+    pub max_publish_rate: u32,
+    /// Bytes a second of those, whole packets; 0 = no limit. 0 for the same reason, and because pictures come in one piece.
+    pub max_publish_bytes_rate: u32,
+    /// Subscriptions of one client; 0 = no limit. 20,000: ten times a large home automation, and at 90 bytes each 1.8 MB for a
+    /// client that subscribes to ever new filters.
+    pub max_subscriptions: u32,
+    /// Retained messages of clients; 0 = no limit. 100,000: ten times a house with 10,000 entities, while a client that
+    /// publishes to ever new topics comes to an end before `memory_limit` makes others pay for it, where there are 256 MB.
+    pub max_retained_messages: u32,
+    /// Bytes (topics, properties, payloads) of retained messages of clients; 0 = no limit. 0: a camera's pictures are retained,
+    /// too, and how much memory there is for them is for `memory_limit` to say, which knows the machine.
+    pub max_retained_bytes: u32,
     /// Longest keep-alive in seconds a client may ask for; 0 = no limit.
     pub max_keepalive_s: u16,
     /// Network connections at a time over all listeners; 0 = as many as descriptors allow.
     pub global_max_connections: u32,
+    /// Connections at a time from one address; 0 = no limit. 0: behind a bridge, a proxy or a router a whole house has one address,
+    /// and this machine's own programs have another.
+    pub max_connections_per_address: u32,
+    /// Connections a minute from one address, all of them at once if need be; 0 = no limit. 0 for the same reason: all devices
+    /// of a house come back together after a power cut.
+    pub max_connect_rate: u32,
     /// Sessions, connected and stored; 0 = no limit.
     pub global_max_clients: u32,
     /// Upper bound of how long a session without connection is kept, seconds; 0 = no bound. 30 days: a device
@@ -90,7 +117,35 @@ impl Config {
     pub fn effective_qos(&self, published: QoS, granted: QoS) -> QoS {
         if self.upgrade_outgoing_qos { granted } else { published.min(granted) }
     }
+
+    /// Whether clients are slowed down that publish too much.
+    pub fn has_publish_rate(&self) -> bool {
+        self.max_publish_rate != 0 || self.max_publish_bytes_rate != 0
+    }
+
+    /// Why a topic or filter, the `what`, is not accepted for its size; nothing if it is.
+    #[inline]
+    pub fn topic_fault(&self, what: &str, text: &str) -> Option<String> {
+        // One of so many levels has so many slashes, but one.
+        let is_short = text.len() < usize::from(self.max_topic_length.min(self.max_topic_levels.into()));
+        if is_short { None } else { self.find_topic_fault(what, text) }
+    }
+
+    #[cold]
+    fn find_topic_fault(&self, what: &str, text: &str) -> Option<String> {
+        let (len, levels) = (text.len(), text.split('/').count());
+        if len > usize::from(self.max_topic_length) {
+            Some(format!("the {what} is {len} bytes long, and max_topic_length is {}", self.max_topic_length))
+        } else if levels > usize::from(self.max_topic_levels) {
+            Some(format!("the {what} has {levels} levels, and max_topic_levels is {}", self.max_topic_levels))
+        } else {
+            None
+        }
+    }
 }
+
+/// Levels of the deepest topic or filter there can be.
+pub const TOPIC_LEVELS_MAX: u8 = 201;
 
 impl Default for Config {
     fn default() -> Config {
@@ -106,8 +161,17 @@ impl Default for Config {
             queue_qos0_messages: false,
             max_packet_size: 0,
             message_size_limit: 0,
+            max_topic_length: u16::MAX,
+            max_topic_levels: TOPIC_LEVELS_MAX,
+            max_publish_rate: 0,
+            max_publish_bytes_rate: 0,
+            max_subscriptions: 20_000,
+            max_retained_messages: 100_000,
+            max_retained_bytes: 0,
             max_keepalive_s: 0,
             global_max_connections: 0,
+            max_connections_per_address: 0,
+            max_connect_rate: 0,
             global_max_clients: 0,
             persistent_client_expiration_s: 30 * 86_400,
             clientid_prefixes: None,

@@ -23,7 +23,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::VERSION;
-use crate::broker::{Broker, HangUp, LinkId, Peer};
+use crate::broker::{Broker, Denial, HangUp, LinkId, Peer};
 use crate::buffer::OutBuf;
 use crate::config::{Config, Rules};
 use crate::keeper::{Keeper, KeeperError};
@@ -531,6 +531,7 @@ impl Server {
             Accept::WouldBlock => false,
             Accept::OutOfDescriptors => match self.doors.refuse(number, &mut self.reserve) {
                 Refusal::Peer(caller) => {
+                    self.broker.turned_away(self.now);
                     self.log_refusal(peer(caller));
                     true
                 }
@@ -552,15 +553,19 @@ impl Server {
 
     /// Lets a connection in, unless there are too many.
     fn admit(&mut self, transport: Transport, caller: Caller, number: usize) {
-        let max = self.broker.config().global_max_connections as usize;
         let is_logged = self.broker.config().connection_messages;
         let peer = peer(caller);
-        if max != 0 && self.broker.link_count() >= max || self.doors.is_full(number) {
+        let denial = match self.doors.is_full(number) {
+            true => Some(Denial::of_listener(self.doors.max_connections(number))),
+            false => self.broker.denial(peer, self.now),
+        };
+        if let Some(Denial { what, option, max }) = denial {
             self.broker.turned_away(self.now);
             if is_logged {
                 notice!(
-                    address = peer.number();
-                    "Client connection from {} denied: max_connections exceeded. It came from {peer}.", peer.ip()
+                    address = peer.number(), what = option;
+                    "Client connection from {} denied: {what} exceeded. It came from {peer}, and {option} is {max}.",
+                    peer.ip()
                 );
             }
             return;

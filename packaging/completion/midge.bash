@@ -17,8 +17,11 @@ _midge() {
         --max-connections) COMPREPLY=() ;;
         --set-tcp-nodelay) COMPREPLY=($(compgen -W 'true false' -- "$word")) ;;
         --global-max-connections) COMPREPLY=() ;;
+        --max-connections-per-address) COMPREPLY=() ;;
+        --max-connect-rate) COMPREPLY=() ;;
         --connect-timeout) COMPREPLY=() ;;
         --global-max-clients) COMPREPLY=() ;;
+        --max-subscriptions) COMPREPLY=() ;;
         --persistent-client-expiration) COMPREPLY=() ;;
         --allow-anonymous) COMPREPLY=($(compgen -W 'true false' -- "$word")) ;;
         --listener-allow-anonymous) COMPREPLY=($(compgen -W 'true false' -- "$word")) ;;
@@ -42,6 +45,12 @@ _midge() {
         --retry-interval) COMPREPLY=() ;;
         --max-packet-size) COMPREPLY=() ;;
         --message-size-limit) COMPREPLY=() ;;
+        --max-publish-rate) COMPREPLY=() ;;
+        --max-publish-bytes-rate) COMPREPLY=() ;;
+        --max-topic-length) COMPREPLY=() ;;
+        --max-topic-levels) COMPREPLY=() ;;
+        --max-retained-messages) COMPREPLY=() ;;
+        --max-retained-bytes) COMPREPLY=() ;;
         --max-qos|--maximum-qos) COMPREPLY=($(compgen -W '0 1 2' -- "$word")) ;;
         --retain-available) COMPREPLY=($(compgen -W 'true false' -- "$word")) ;;
         --retain-expiry-interval) COMPREPLY=() ;;
@@ -67,7 +76,7 @@ _midge() {
         --explain-config) COMPREPLY=($(compgen -f -- "$word")) ;;
         --user) COMPREPLY=() ;;
         --pid-file) COMPREPLY=($(compgen -f -- "$word")) ;;
-        *) COMPREPLY=($(compgen -W 'passwd --listener --port --bind-interface --socket-domain --socket-mode --socket-owner --protocol --accept-protocol-versions --mount-point --max-connections --set-tcp-nodelay --global-max-connections --connect-timeout --global-max-clients --persistent-client-expiration --allow-anonymous --listener-allow-anonymous --password-file --allow-plain-text-passwords --acl-file --check-retain-source --allow-zero-length-clientid --auto-id-prefix --listener-auto-id-prefix --use-username-as-clientid --clientid-prefixes --max-keepalive --max-inflight-messages --max-inflight-bytes --max-queued-messages --max-queued-bytes --queue-policy --queue-qos0-messages --stall-timeout --retry-interval --max-packet-size --message-size-limit --max-qos --maximum-qos --retain-available --retain-expiry-interval --allow-duplicate-messages --upgrade-outgoing-qos --max-topic-alias --max-topic-alias-broker --persistence --retained-persistence --persistence-location --persistence-sync --persistence-file --autosave-interval --autosave-on-changes --memory-limit --sys-interval --log-dest --log-type --log-timestamp --log-timestamp-format --log-facility --connection-messages --verbose --quiet --config-file --test-config --explain-config --daemon --user --pid-file --help --version' -- "$word")) ;;
+        *) COMPREPLY=($(compgen -W 'passwd --listener --port --bind-interface --socket-domain --socket-mode --socket-owner --protocol --accept-protocol-versions --mount-point --max-connections --set-tcp-nodelay --global-max-connections --max-connections-per-address --max-connect-rate --connect-timeout --global-max-clients --max-subscriptions --persistent-client-expiration --allow-anonymous --listener-allow-anonymous --password-file --allow-plain-text-passwords --acl-file --check-retain-source --allow-zero-length-clientid --auto-id-prefix --listener-auto-id-prefix --use-username-as-clientid --clientid-prefixes --max-keepalive --max-inflight-messages --max-inflight-bytes --max-queued-messages --max-queued-bytes --queue-policy --queue-qos0-messages --stall-timeout --retry-interval --max-packet-size --message-size-limit --max-publish-rate --max-publish-bytes-rate --max-topic-length --max-topic-levels --max-retained-messages --max-retained-bytes --max-qos --maximum-qos --retain-available --retain-expiry-interval --allow-duplicate-messages --upgrade-outgoing-qos --max-topic-alias --max-topic-alias-broker --persistence --retained-persistence --persistence-location --persistence-sync --persistence-file --autosave-interval --autosave-on-changes --memory-limit --sys-interval --log-dest --log-type --log-timestamp --log-timestamp-format --log-facility --connection-messages --verbose --quiet --config-file --test-config --explain-config --daemon --user --pid-file --help --version' -- "$word")) ;;
     esac
 }
 complete -F _midge midge

@@ -146,7 +146,7 @@ impl Failures {
 }
 
 /// Who has an IPv6 address has a /64 of them; an IPv4 address in IPv6 clothes is itself.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,

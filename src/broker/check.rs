@@ -32,6 +32,8 @@ impl Broker {
         for (id, link) in &clients.links {
             let id = id as u32;
             assert_eq!(link.paused == Paused::ForLogin, awaiting.contains(&id), "link {id}: waits for no login");
+            let is_timed = link.rate.as_deref().is_some_and(|bucket| bucket.timer != TimerId::NONE);
+            assert_eq!(link.paused == Paused::ForRate, is_timed, "link {id}: waits without end, or for nothing");
             assert_eq!(link.is_resumed, resumed.contains(&id), "link {id}: resumed mark and list differ");
             assert_eq!(link.is_dirty, dirty.contains(&id), "link {id}: dirty mark and list differ");
             assert_eq!(link.output.is_empty(), link.unwritten_packets == 0, "link {id}: unwritten packets");

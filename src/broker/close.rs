@@ -33,10 +33,17 @@ pub struct CloseReason {
     ending: &'static str,
     /// The explanation, in the log and as reason string.
     pub detail: Cow<'static, str>,
+    /// What a client that is not let in calls itself, as the log shows it; empty if that is not known.
+    caller: String,
 }
 
 fn reason(code: ReasonCode, ending: &'static str, detail: impl Into<Cow<'static, str>>) -> CloseReason {
-    CloseReason { code: Some(code), ending, detail: detail.into() }
+    CloseReason { code: Some(code), ..untold(ending, detail) }
+}
+
+/// One that the client is not told.
+fn untold(ending: &'static str, detail: impl Into<Cow<'static, str>>) -> CloseReason {
+    CloseReason { code: None, ending, detail: detail.into(), caller: String::new() }
 }
 
 const PROTOCOL_ERROR: &str = "protocol error";
@@ -48,14 +55,14 @@ const FIRST_BYTE_OF_TLS: u8 = 0x16;
 
 impl CloseReason {
     pub fn client_disconnected() -> CloseReason {
-        CloseReason { code: None, ending: "", detail: "".into() }
+        untold("", "")
     }
 
     pub fn hung_up(hang_up: HangUp) -> CloseReason {
         match hang_up {
-            HangUp::Closed => CloseReason { code: None, ending: "connection closed by client", detail: "".into() },
-            HangUp::Failed(error) => CloseReason { code: None, ending: BAD_SOCKET, detail: error.into() },
-            HangUp::Breach(what) => CloseReason { code: None, ending: PROTOCOL_ERROR, detail: what.into() },
+            HangUp::Closed => untold("connection closed by client", ""),
+            HangUp::Failed(error) => untold(BAD_SOCKET, error),
+            HangUp::Breach(what) => untold(PROTOCOL_ERROR, what),
         }
     }
 
@@ -91,11 +98,8 @@ impl CloseReason {
     /// Not told to the peer, which has not said what it speaks.
     pub fn first_packet_not_connect(first_byte: u8) -> CloseReason {
         match first_byte {
-            FIRST_BYTE_OF_TLS => CloseReason { code: None, ending: TLS_ON_PLAIN_PORT, detail: "".into() },
-            _ => {
-                let detail = format!("First packet not CONNECT ({first_byte:02x})");
-                CloseReason { code: None, ending: PROTOCOL_ERROR, detail: detail.into() }
-            }
+            FIRST_BYTE_OF_TLS => untold(TLS_ON_PLAIN_PORT, ""),
+            _ => untold(PROTOCOL_ERROR, format!("First packet not CONNECT ({first_byte:02x})")),
         }
     }
 
@@ -113,8 +117,7 @@ impl CloseReason {
     }
 
     pub fn connect_timeout() -> CloseReason {
-        let detail = "no complete CONNECT came within connect_timeout";
-        CloseReason { code: None, ending: "exceeded timeout", detail: detail.into() }
+        untold("exceeded timeout", "no complete CONNECT came within connect_timeout")
     }
 
     pub fn login_timeout() -> CloseReason {
@@ -144,6 +147,11 @@ impl CloseReason {
         // An empty topic wants an alias, else it is a Protocol Error. [MQTT-4.7.3-1] (5.0)
         let code = if topic.is_empty() { ReasonCode::ProtocolError } else { ReasonCode::TopicNameInvalid };
         reason(code, PROTOCOL_ERROR, detail)
+    }
+
+    /// It is longer or deeper than it may be.
+    pub fn topic_too_large(fault: String) -> CloseReason {
+        reason(ReasonCode::TopicNameInvalid, PROTOCOL_ERROR, fault)
     }
 
     pub fn topic_filter_invalid(filter: &str) -> CloseReason {
@@ -201,6 +209,12 @@ impl CloseReason {
     pub fn refused(code: ReasonCode, ending: &'static str, detail: impl Into<Cow<'static, str>>) -> CloseReason {
         reason(code, ending, detail)
     }
+
+    /// For the log, of a client that is not let in. It may call itself anything: what tools look for in log lines, an address in
+    /// brackets, cannot be among it.
+    pub fn with_caller(self, client_id: &str) -> CloseReason {
+        CloseReason { caller: excerpt(client_id).replace(['[', ']'], "?"), ..self }
+    }
 }
 
 /// Ends a log line for a client that is not let in, as Mosquitto does.
@@ -219,13 +233,13 @@ pub(super) fn excerpt(text: &str) -> String {
 const FIRST_BYTE_OF_DISCONNECT: u8 = 0xE0;
 
 impl Broker {
-    /// The other side is gone. What it sent before is handled first, if it waits for a subscriber.
+    /// The other side is gone. What it sent before is handled first, if it waits for something that comes.
     pub fn hang_up(&mut self, id: LinkId, hang_up: HangUp, now: Millis) {
         self.note_time(now);
         let link = self.clients.link_mut(id);
-        // Waiting for a subscriber has an end; waiting for a client that is gone to read its answers has none.
-        let has_turn =
-            link.is_resumed || matches!(link.paused, Paused::ForSubscriber(_) | Paused::ForStore | Paused::ForLogin);
+        // Waiting for a subscriber, or for time to pass, has an end; waiting for a client that is gone to read its answers has none.
+        let has_turn = link.is_resumed
+            || matches!(link.paused, Paused::ForSubscriber(_) | Paused::ForStore | Paused::ForLogin | Paused::ForRate);
         if hang_up == HangUp::Closed && has_turn && !link.input.is_empty() {
             link.is_hung_up = true;
             link.is_stalled = true;
@@ -295,7 +309,8 @@ impl Broker {
         link.paused = Paused::No;
         let session = std::mem::replace(&mut link.session, NONE);
         let stall_timer = link.awaited.take().map_or(TimerId::NONE, |awaited| awaited.stall_timer);
-        let timers = [std::mem::replace(&mut link.timer, TimerId::NONE), stall_timer];
+        let rate_timer = link.rate.take().map_or(TimerId::NONE, |bucket| bucket.timer);
+        let timers = [std::mem::replace(&mut link.timer, TimerId::NONE), stall_timer, rate_timer];
         let unused = link.input.len();
         link.input.consume(unused, &mut self.clients.pool);
         self.clients.drop_held(id);
@@ -423,7 +438,7 @@ impl Broker {
             TLS_ON_PLAIN_PORT => notice!(address = address; "Client from {peer} {TLS_ON_PLAIN_PORT}."),
             _ if !self.clients.config.connection_messages => {}
             _ => {
-                let (name, end) = (self.clients.name(id), End { ending, detail });
+                let (name, end) = (self.clients.name(id), End { ending, detail, caller: &reason.caller });
                 match self.clients.sessions.get(link.session as usize) {
                     Some(session) => notice!(
                         client = *session.client_id, address = address, what = ending; "Client {name} disconnected{end}"
@@ -439,6 +454,7 @@ impl Broker {
 struct End<'a> {
     ending: &'static str,
     detail: &'a str,
+    caller: &'a str,
 }
 
 impl fmt::Display for End<'_> {
@@ -448,7 +464,8 @@ impl fmt::Display for End<'_> {
             (ending, "") => write!(f, ": {ending}."),
             (BAD_SOCKET, error) => write!(f, ": {BAD_SOCKET}: {error}."),
             (ending, detail) => write!(f, ": {ending}. {}.", capitalised(detail)),
-        }
+        }?;
+        if self.caller.is_empty() { Ok(()) } else { write!(f, " It calls itself '{}'.", self.caller) }
     }
 }
 

@@ -49,7 +49,7 @@ impl Broker {
         match codec::decode(super::FIRST_BYTE_OF_CONNECT, body, Version::V311, Direction::ToServer) {
             Ok(Packet::Connect(connect)) => {
                 if let Err(reason) = self.accept(id, &connect, body, now) {
-                    self.refuse(id, reason, now);
+                    self.refuse(id, reason.with_caller(connect.client_id), now);
                 }
             }
             Ok(_) => self.close(id, CloseReason::wrong_direction(), now),
@@ -179,6 +179,8 @@ impl Broker {
             (ReasonCode::PacketTooLarge, "the will is larger than message_size_limit")
         } else if has_format(will) && std::str::from_utf8(will.payload).is_err() {
             (ReasonCode::PayloadFormatInvalid, PAYLOAD_NOT_TEXT)
+        } else if let Some(fault) = config.topic_fault("will topic", &[&rules.mount_point, will.topic].concat()) {
+            return Err(CloseReason::refused(ReasonCode::TopicNameInvalid, "protocol error", fault));
         } else {
             return Ok(());
         };
@@ -235,9 +237,9 @@ impl Broker {
         now: Millis,
     ) {
         let expiry_s = self.bounded_expiry(connect.session_expiry_s);
-        let config = &self.clients.config;
-        let own_window = config.max_inflight_messages;
+        let (own_window, rate) = (self.clients.config.max_inflight_messages, self.clients.bucket());
         let link = self.clients.link_mut(id);
+        link.rate = rate;
         link.max_qos = link.rules.max_qos;
         link.has_mount = !link.rules.mount_point.is_empty();
         let will = connect.will.as_ref().map(|will| Box::new(Will::new(will, &link.rules.mount_point)));
@@ -355,6 +357,14 @@ impl Broker {
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ mixed >> 31
+    }
+}
+
+/// What the client calls itself in the body of its CONNECT; nothing if that is malformed.
+pub(super) fn client_id_of(body: &[u8]) -> &str {
+    match codec::decode(super::FIRST_BYTE_OF_CONNECT, body, Version::V311, Direction::ToServer) {
+        Ok(Packet::Connect(connect)) => connect.client_id,
+        _ => "",
     }
 }
 

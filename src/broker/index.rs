@@ -12,10 +12,11 @@ use super::peak::Peak;
 use super::table::Table;
 use super::text::Text;
 use crate::codec::QoS;
+use crate::config::TOPIC_LEVELS_MAX;
 use crate::topic::{ShareFilter, has_wildcard};
 
 /// Levels of a filter: Mosquitto's limit of 200 separators.
-pub const LEVELS_MAX: usize = 201;
+pub const LEVELS_MAX: usize = TOPIC_LEVELS_MAX as usize;
 
 /// Topics fetched at a time.
 pub const FETCH_MAX: usize = 16;

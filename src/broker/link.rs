@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::NONE;
 use super::alias::Aliases;
+use super::rate::Bucket;
 use super::store::Held;
 use crate::buffer::{InBuf, OutBuf, Pool};
 use crate::codec::{PACKET_SIZE_MAX, QoS, Version};
@@ -116,6 +117,8 @@ pub enum Paused {
     ForStore,
     /// Its password is being looked at.
     ForLogin,
+    /// It published more than it may in the time.
+    ForRate,
 }
 
 /// What an answer takes that waits.
@@ -145,6 +148,8 @@ pub struct Link {
     pub wants_problem_information: bool,
     /// A harmless breach of the protocol was logged.
     pub is_warned: bool,
+    /// A message of its was refused, and that was logged.
+    pub is_refused: bool,
     /// An answer was larger than the client's Maximum Packet Size.
     pub is_unanswerable: bool,
     /// The client will send no more; what it sent before waits with the link.
@@ -178,6 +183,8 @@ pub struct Link {
     pub may_change_expiry: bool,
     /// Aliases that may be used towards the client. [MQTT-3.1.2-26] (5.0)
     pub topic_alias_max: u16,
+    /// Nothing while clients may publish as fast as they like.
+    pub rate: Option<Box<Bucket>>,
     /// Nothing until either side used one, or might.
     pub aliases: Option<Box<Aliases>>,
 }
@@ -191,6 +198,9 @@ impl Link {
     pub const OUTPUT_MAX: usize = 256 << 10;
     /// Input held of a paused link while looking for acknowledgements in it.
     pub const READ_AHEAD_MAX: usize = 128 << 10;
+    /// The same of one that is too fast, and so the client's own doing: enough for one that is so now and then, and with one read
+    /// more less than is held of any other that waits.
+    pub const READ_AHEAD_OF_FAST_MAX: usize = 16 << 10;
 
     pub fn new(peer: Peer, rules: &Rc<Rules>, now: Millis) -> Link {
         Link {
@@ -207,6 +217,7 @@ impl Link {
             is_bridge: false,
             wants_problem_information: true,
             is_warned: false,
+            is_refused: false,
             is_unanswerable: false,
             is_hung_up: false,
             is_resumed: false,
@@ -226,6 +237,7 @@ impl Link {
             receive_maximum: 0,
             may_change_expiry: false,
             topic_alias_max: 0,
+            rate: None,
             aliases: None,
         }
     }
@@ -266,16 +278,24 @@ impl Link {
         self.paused != Paused::No
     }
 
+    /// Its PUBLISH packets wait, and nothing else of it need.
+    pub fn may_be_overtaken(&self) -> bool {
+        matches!(self.paused, Paused::ForSubscriber(_) | Paused::ForRate)
+    }
+
     /// Whether a paused link's input is still searched for acknowledgements: not while enough is held of it, or while its client
     /// does not read what it is answered.
     pub fn reads_ahead(&self) -> bool {
-        matches!(self.paused, Paused::ForSubscriber(_))
-            && self.input.len() < Link::READ_AHEAD_MAX
-            && self.output.own_len() <= Link::OUTPUT_MAX
+        let max = match self.paused {
+            Paused::ForSubscriber(_) => Link::READ_AHEAD_MAX,
+            Paused::ForRate => Link::READ_AHEAD_OF_FAST_MAX,
+            Paused::No | Paused::ForOwnOutput | Paused::ForStore | Paused::ForLogin => return false,
+        };
+        self.input.len() < max && self.output.own_len() <= Link::OUTPUT_MAX
     }
 
     /// Its acknowledgements cannot arrive, because its own input is full of messages for somebody else.
     pub fn is_deaf(&self) -> bool {
-        matches!(self.paused, Paused::ForSubscriber(_)) && !self.reads_ahead()
+        self.may_be_overtaken() && !self.reads_ahead()
     }
 }

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use super::Broker;
 use super::close::{CloseReason, NOT_AUTHORISED};
+use super::connect::client_id_of;
 use super::link::{LinkId, Paused, Peer, State};
 use crate::access::gatekeeper::{Failures, Logins};
 use crate::access::passwords::{Check, Passwords, Tag};
@@ -93,6 +94,13 @@ impl Login {
         }
     }
 
+    /// What the client of a link that waits calls itself.
+    pub fn caller(&self, link: LinkId) -> &str {
+        let waiting = self.waiting.iter().find(|waiting| waiting.link == link).map(|waiting| &waiting.body);
+        let taken = || self.taken.iter().find(|taken| taken.link == Some(link)).map(|taken| &taken.body);
+        waiting.or_else(taken).map_or("", |body| client_id_of(body))
+    }
+
     /// The room of those who are gone.
     pub fn shrink(&mut self) {
         self.waiting.shrink_to_fit();
@@ -118,8 +126,8 @@ impl Login {
     }
 }
 
-/// The address failed logins are counted for; processes of this machine have none.
-fn address(peer: Peer) -> Option<IpAddr> {
+/// The address a peer is known by; processes of this machine have none.
+pub(super) fn address(peer: Peer) -> Option<IpAddr> {
     match peer {
         Peer::V4(ip, _) => Some(ip.into()),
         Peer::V6(ip, _) => Some(ip.into()),
@@ -199,7 +207,7 @@ impl Broker {
             if let Err(reason) = self.login.check_wait(address, now) {
                 // Those before it were wrong.
                 self.clients.link_mut(link).paused = Paused::No;
-                self.refuse(link, reason, now);
+                self.refuse(link, reason.with_caller(client_id_of(&body)), now);
                 continue;
             }
             self.login.last += 1;
@@ -231,7 +239,8 @@ impl Broker {
             self.handle_connect(link, &body, now);
         } else {
             let detail = "unknown user or wrong password";
-            self.refuse(link, CloseReason::refused(ReasonCode::NotAuthorized, NOT_AUTHORISED, detail), now);
+            let reason = CloseReason::refused(ReasonCode::NotAuthorized, NOT_AUTHORISED, detail);
+            self.refuse(link, reason.with_caller(client_id_of(&body)), now);
         }
         let link_now = &self.clients.links[link as usize];
         if link_now.state == State::Connected && !link_now.is_paused() {

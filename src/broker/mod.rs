@@ -3,9 +3,11 @@
 //! links; nobody here asks who opened a link.
 //!
 //! ```text
+//! denial -> callers                                                  who may not even connect
 //! receive -> connect / publish / subscribe / acknowledge / close     one file a packet direction
 //!            publish -> index, retained -> deliver -> link.output    or session queue
 //! wrote   -> flow -> deliver (what waited)                           pausing, stalls, what may go on
+//! receive -> rate                                                    publishers that are too fast
 //! take_login, login -> connect                                       passwords, checked elsewhere
 //! tick    -> wheel -> timers                                         keep-alive, expiry, wills, retransmission
 //! reconfigure, set_rules                                             limits and listeners' rules while it runs
@@ -19,6 +21,7 @@
 mod access;
 mod acknowledge;
 mod alias;
+mod callers;
 mod check;
 mod clients;
 mod close;
@@ -35,6 +38,7 @@ mod mount;
 mod owed;
 mod peak;
 mod publish;
+mod rate;
 mod reconfigure;
 mod retained;
 mod session;
@@ -56,16 +60,18 @@ use crate::codec::{self, DecodeError, Direction, Packet, ReasonCode, Split};
 use crate::config::{Config, Rules};
 use crate::time::Millis;
 
+use self::callers::Callers;
 use self::clients::Clients;
 use self::close::CloseReason;
 use self::hash::Seed;
 use self::index::{FilterId, Index};
-use self::link::{Link, Paused, State};
+use self::link::{Link, State};
 use self::login::Login;
 use self::memory::Level;
 use self::retained::Retained;
 use self::sys::Sys;
 
+pub use self::callers::Denial;
 pub use self::close::HangUp;
 pub use self::link::{LinkId, Peer};
 pub use self::login::LoginId;
@@ -78,6 +84,9 @@ const NONE: u32 = u32::MAX;
 /// A CONNECT larger than this is refused: three fields of 64 kB are possible, but nobody who may not be let in gets
 /// more memory than Mosquitto 2.1 allows.
 const CONNECT_PACKET_MAX: u32 = 100_000;
+
+/// Bytes of an unfinished packet that count as a sign of life: what the slowest modem takes a second for, as in Mosquitto.
+const UNFINISHED_BYTES: usize = 1024;
 
 /// Bytes put into outputs in one turn, after which the rest of the input waits for the next: one read of small messages to a
 /// thousand subscribers would otherwise take half a second and 40 MB before the first write.
@@ -92,6 +101,7 @@ pub struct Broker {
     retained_timer: crate::wheel::TimerId,
     sys: Sys,
     login: Login,
+    callers: Callers,
     /// Reused by `route`.
     matches: Vec<FilterId>,
     /// What a look ahead said of the topic that is being published, or NONE.
@@ -116,6 +126,7 @@ impl Broker {
             retained_timer: crate::wheel::TimerId::NONE,
             sys,
             login: Login::new([0; 32]),
+            callers: Callers::default(),
             matches: Vec::new(),
             guess: NONE,
             resumed: Vec::new(),
@@ -147,20 +158,20 @@ impl Broker {
         self.clients.open(peer, rules, now)
     }
 
-    /// A connection was accepted and closed again, because there are too many.
+    /// A connection was accepted and closed again: `denial` says why, or there is another reason.
     pub fn turned_away(&mut self, now: Millis) {
         self.note_time(now);
         self.clients.stats.connections_accepted += 1;
+        self.clients.stats.connections_refused += 1;
     }
 
     /// Bytes that arrived on `id`. Whole packets are handled; the rest is kept until more arrives.
     pub fn receive(&mut self, id: LinkId, bytes: &[u8], now: Millis) {
         self.note_time(now);
         let link = self.clients.link_mut(id);
-        link.last_received = now;
-        let (is_fresh, was_paused) = (link.input.is_empty(), link.is_paused());
+        let (len_before, was_paused) = (link.input.len(), link.is_paused());
         self.clients.stats.bytes_received += bytes.len() as u64;
-        if is_fresh && !was_paused {
+        if len_before == 0 && !was_paused {
             let used = self.process(id, bytes, now);
             let Clients { links, pool, .. } = &mut self.clients;
             if used < bytes.len() {
@@ -176,7 +187,14 @@ impl Broker {
                 self.drop_largest_input(now);
             }
         }
-        if self.clients.links[id as usize].is_paused() {
+        let link = self.clients.link_mut(id);
+        // Whole packets count as signs of life [MQTT-3.1.2-24] (3.1.1) [MQTT-3.1.2-22] (5.0), and so does each kilobyte of one that
+        // takes long; not the byte now and then by which a client would never be found out.
+        let (len, is_done) = (link.input.len(), link.input.len() < len_before + bytes.len());
+        if is_done || was_paused || len / UNFINISHED_BYTES != len_before / UNFINISHED_BYTES {
+            link.last_received = now;
+        }
+        if link.is_paused() {
             self.read_ahead(id, now);
         }
     }
@@ -330,6 +348,7 @@ impl Broker {
         self.retained.shrink();
         self.sys.shrink();
         self.login.shrink();
+        self.callers.shrink();
         self.matches = Vec::new();
         self.resumed.shrink_to_fit();
         true
@@ -405,9 +424,18 @@ impl Broker {
             if link.is_paused() {
                 break;
             }
+            let is_rated = link.rate.is_some() && codec::is_publish(bytes[at]);
+            if is_rated && self.clients.slow_down(id, now) {
+                break;
+            }
             match self.process_one(id, &bytes[at..], now) {
                 Ok(0) => break,
-                Ok(used) => at += used,
+                Ok(used) => {
+                    at += used;
+                    if is_rated {
+                        self.clients.note_published(id, used, now);
+                    }
+                }
                 Err(reason) => self.close(id, reason, now),
             }
             let link = self.clients.pause_if_output_is_full(id);
@@ -465,6 +493,8 @@ impl Broker {
         // Where it is decoded to it is handled: to move it would take longer than much of what is done with it.
         match &codec::decode(bytes[0], body, version, Direction::ToServer) {
             Ok(packet) => self.handle(id, packet, now)?,
+            // Whatever else is wrong with it: what CONNACK would say is not for DISCONNECT.
+            Err(_) if bytes[0] == FIRST_BYTE_OF_CONNECT => return Err(CloseReason::second_connect()),
             Err(error) => return Err(CloseReason::decode(*error)),
         }
         Ok(len)
@@ -498,11 +528,11 @@ impl Broker {
         Ok(())
     }
 
-    /// While a link waits for a slow subscriber, its PUBLISH packets wait with it, but its acknowledgements and pings
-    /// do not: two clients that publish to each other would otherwise wait for each other for ever. The order between
+    /// While a link waits for a slow subscriber, or was too fast, its PUBLISH packets wait with it, but its acknowledgements and
+    /// pings do not: two clients that publish to each other would otherwise wait for each other for ever. The order between
     /// an acknowledgement and a PUBLISH of the same client means nothing.
     fn read_ahead(&mut self, id: LinkId, now: Millis) {
-        if !matches!(self.clients.links[id as usize].paused, Paused::ForSubscriber(_)) {
+        if !self.clients.links[id as usize].may_be_overtaken() {
             return;
         }
         let mut input = std::mem::take(&mut self.clients.links[id as usize].input);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::acknowledge::answer;
 use super::clients::Clients;
-use super::close::CloseReason;
+use super::close::{CloseReason, excerpt};
 use super::link::LinkId;
 use super::memory::Level;
 use super::message::{Message, MessageParts};
@@ -16,6 +16,7 @@ use super::store::Wait;
 use super::{Broker, NONE};
 use crate::codec::{Ack, Packet, Property, Publish, QoS, ReasonCode};
 use crate::config::QueuePolicy;
+use crate::logger::notice;
 use crate::time::Millis;
 use crate::topic;
 
@@ -83,6 +84,9 @@ impl Broker {
         if log::max_level() >= log::LevelFilter::Debug {
             self.log_publish(id, packet, topic);
         }
+        if let Some(fault) = self.clients.config.topic_fault("topic", topic) {
+            return self.refuse_topic(id, packet, topic, fault, now);
+        }
         if packet.qos == QoS::ExactlyOnce && !self.is_first(id, packet.packet_id, now)? {
             // [MQTT-4.3.3-2] (3.1.1) [MQTT-4.3.3-10] (5.0)
             if !self.clients.is_at_gate(session, packet.packet_id, id) {
@@ -140,8 +144,10 @@ impl Broker {
         if is_answered {
             self.clients.store.begin_publish();
         }
-        if parts.retain {
-            self.retain(parts, publisher, now);
+        match id {
+            _ if !parts.retain => {}
+            NONE => self.retain_for_absent(parts, publisher, now),
+            _ => self.retain(parts, publisher, now),
         }
         let route = self.route(*parts, publisher, now);
         let (wait_for, is_refused, is_wanted) = (route.wait_for, route.is_refused, route.is_wanted);
@@ -153,6 +159,9 @@ impl Broker {
             }
         }
         let reason = if is_refused && self.clients.config.queue_policy == QueuePolicy::Reject {
+            if is_answered {
+                log::debug!("Client {} is told of '{}': {QUEUE_FULL}.", self.clients.name(id), parts.topic);
+            }
             ReasonCode::QuotaExceeded
         } else if !is_wanted {
             ReasonCode::NoMatchingSubscribers
@@ -162,9 +171,30 @@ impl Broker {
         Answer { qos: parts.qos, packet_id, reason, why: QUEUE_FULL, wait, wait_for }
     }
 
-    /// Whether a message would be kept for a topic that has none.
-    fn is_new_topic(&self, parts: &MessageParts) -> bool {
-        !parts.payload.is_empty() && self.retained.find(parts.topic).is_none()
+    /// Why a message is not kept; nothing if it may be. One that takes no more room than the topic's last one always may.
+    pub(super) fn retained_refusal(&self, parts: &MessageParts) -> Option<Cow<'static, str>> {
+        let config = &self.clients.config;
+        let (count_max, bytes_max) = (config.max_retained_messages as usize, config.max_retained_bytes as usize);
+        let len = parts.topic.len() + parts.properties.len() + parts.payload.len();
+        let (count, bytes) = self.retained.of_clients();
+        let is_short = self.clients.memory.level() >= Level::Overflow;
+        let has_many = count_max != 0 && count >= count_max;
+        let has_much = bytes_max != 0 && bytes + len > bytes_max;
+        if !(is_short || has_many || has_much) || parts.payload.is_empty() {
+            return None;
+        }
+        let older = self.retained.find(parts.topic);
+        let older_len = older.map_or(0, Message::content_len);
+        if older.is_none() && is_short {
+            Some(NO_MEMORY.into())
+        } else if older.is_none() && has_many {
+            Some(format!("{count} messages are retained, and max_retained_messages is {count_max}").into())
+        } else if has_much && len > older_len && bytes - older_len + len > bytes_max {
+            let sum = bytes - older_len + len;
+            Some(format!("with it {sum} bytes would be retained, and max_retained_bytes is {bytes_max}").into())
+        } else {
+            None
+        }
     }
 
     /// Whether a message cannot be accepted while storage fails: something of it would have to be stored, and its publisher
@@ -190,7 +220,14 @@ impl Broker {
     #[cold]
     fn refuse_publish(&mut self, id: LinkId, packet: &Publish, topic: &str, refusal: &Refusal, now: Millis) {
         let (qos, packet_id, (reason, why)) = (packet.qos, packet.packet_id, &**refusal);
-        log::debug!("Denied PUBLISH from {} {}: {why}.", self.clients.client_id(id), Shown { packet, topic });
+        log::debug!(
+            "Denied PUBLISH from {} {}: {why}. It came from {}.",
+            self.clients.client_id(id),
+            Shown { packet, topic },
+            self.clients.links[id as usize].peer
+        );
+        self.clients.stats.publishes_refused += 1;
+        self.log_first_refusal(id, topic, why);
         if qos == QoS::AtMostOnce {
             return;
         }
@@ -308,22 +345,43 @@ impl Broker {
         if limit != 0 && parts.payload.len() > limit {
             return refused(ReasonCode::ImplementationSpecificError, "the payload is larger than message_size_limit");
         }
-        if parts.topic.len() > mount::TOPIC_MAX {
-            return refused(ReasonCode::TopicNameInvalid, mount::TOO_LONG);
-        }
         if let Some(denial) = self.clients.write_denial(session, parts.topic) {
             return Some(Box::new((ReasonCode::NotAuthorized, *denial)));
         }
         if is_text && std::str::from_utf8(parts.payload).is_err() {
             return refused(ReasonCode::PayloadFormatInvalid, PAYLOAD_NOT_TEXT);
         }
-        if parts.retain && self.clients.memory.level() >= Level::Overflow && self.is_new_topic(parts) {
-            return refused(ReasonCode::QuotaExceeded, NO_MEMORY);
+        if parts.retain
+            && let Some(why) = self.retained_refusal(parts)
+        {
+            return Some(Box::new((ReasonCode::QuotaExceeded, why)));
         }
         if self.clients.store.is_failing && parts.qos > QoS::AtMostOnce && self.is_unstorable(id, parts) {
             return refused(ReasonCode::QuotaExceeded, STORE_FAILS);
         }
         None
+    }
+
+    /// A topic that is too long or too deep. Clients of 3.x cannot be told in an acknowledgement, and what they publish is not to
+    /// vanish without a word: the link ends, as Mosquitto does it. Unless it is only too long with the mount point, of which the
+    /// client knows nothing.
+    #[cold]
+    fn refuse_topic(
+        &mut self,
+        id: LinkId,
+        packet: &Publish,
+        topic: &str,
+        fault: String,
+        now: Millis,
+    ) -> Result<(), CloseReason> {
+        let is_told = self.clients.links[id as usize].version.has_properties();
+        let refusal = match topic.len() > mount::TOPIC_MAX {
+            true => (ReasonCode::TopicNameInvalid, mount::TOO_LONG.into()),
+            false if is_told => (ReasonCode::TopicNameInvalid, fault.into()),
+            false => return Err(CloseReason::topic_too_large(fault)),
+        };
+        self.refuse_publish(id, packet, topic, &Box::new(refusal), now);
+        Ok(())
     }
 
     /// Answers a PUBLISH by its QoS. [MQTT-3.3.4-1]
@@ -349,6 +407,20 @@ impl Broker {
     #[cold]
     fn log_publish(&self, id: LinkId, packet: &Publish, topic: &str) {
         log::debug!("Received PUBLISH from {} {}", self.clients.client_id(id), Shown { packet, topic });
+    }
+
+    /// A message is refused. Some clients do that all day long, and nothing tells a client of 3.x: the log shows the first one of
+    /// each connection, and all of them to those who look for faults.
+    fn log_first_refusal(&mut self, id: LinkId, topic: &str, why: &str) {
+        let link = self.clients.link_mut(id);
+        if !std::mem::replace(&mut link.is_refused, true) {
+            notice!(
+                client = self.clients.client_id(id);
+                "Client {} may not publish to '{}': {why}. What else it may not is logged for debugging.",
+                self.clients.name(id),
+                excerpt(topic)
+            );
+        }
     }
 
     /// Logs a harmless breach of the protocol, once a link.

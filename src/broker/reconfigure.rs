@@ -33,8 +33,8 @@ impl Broker {
     /// - `persistent_client_expiration_s` shortens how long sessions are kept, counted from when their client left, or from now
     ///   if they were to be kept for ever. It lengthens nothing: what a client asked for is asked anew with its next CONNECT.
     ///
-    /// What is in queues already stays there, also if a queue may no longer be so long; so do retained messages and wills, also
-    /// if they would no longer be accepted. A 5.0 client that was told in CONNACK of a larger `max_packet_size`, or nothing of
+    /// What is in queues already stays there, also if a queue may no longer be so long; so do subscriptions, retained messages and
+    /// wills, also if they would no longer be accepted. A 5.0 client that was told in CONNACK of a larger `max_packet_size`, or nothing of
     /// `retain_available`, is disconnected with the reason if it makes use of that.
     pub fn reconfigure(&mut self, config: Config, now: Millis) {
         // The averages so far belong to the interval so far.
@@ -45,6 +45,8 @@ impl Broker {
         let config = &self.clients.config;
         let is_sys_changed = config.sys_interval_s != older.sys_interval_s;
         let is_retry_changed = config.retry_interval_s != older.retry_interval_s;
+        let is_rate_changed = (config.max_publish_rate, config.max_publish_bytes_rate)
+            != (older.max_publish_rate, older.max_publish_bytes_rate);
         let is_stall_changed = config.stall_timeout_ms != older.stall_timeout_ms;
         if config.memory_limit != older.memory_limit {
             self.clients.memory.set_limit(config.memory_limit);
@@ -54,6 +56,9 @@ impl Broker {
         }
         if is_stall_changed {
             self.clients.stall_timeout_changed();
+        }
+        if is_rate_changed {
+            self.publish_rates_changed();
         }
         self.shorten_sessions(now);
         self.set_windows(now);

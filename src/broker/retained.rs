@@ -52,6 +52,20 @@ pub struct Retained {
     sources: BTreeMap<Box<str>, Source>,
     bytes: usize,
     bytes_peak: Peak,
+    /// Of those, the broker's own.
+    own: Share,
+}
+
+/// Some of the messages.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    count: usize,
+    bytes: usize,
+}
+
+/// Whether a topic is one of the broker's own. Clients may publish to one kind of topics there.
+fn is_own(topic: &[u8]) -> bool {
+    topic.strip_prefix(b"$SYS/").is_some_and(|rest| !rest.starts_with(b"broker/connection/"))
 }
 
 /// So many bytes of messages that are gone are not looked after.
@@ -70,6 +84,10 @@ impl Retained {
     /// Stores `message` in place of the topic's earlier one. [MQTT-3.3.1-5]
     pub fn insert(&mut self, message: Message) {
         self.bytes += message.content_len();
+        if is_own(message.topic_bytes()) {
+            self.own.count += 1;
+            self.own.bytes += message.content_len();
+        }
         if !self.sources.is_empty() {
             self.sources.remove(message.topic());
         }
@@ -97,6 +115,10 @@ impl Retained {
     /// A message is not kept any more.
     fn forget(&mut self, message: &Message) {
         self.bytes -= message.content_len();
+        if is_own(message.topic_bytes()) {
+            self.own.count -= 1;
+            self.own.bytes -= message.content_len();
+        }
         if message.expires_at() != Millis::NEVER {
             self.expiring.remove(&(message.expires_at(), message.topic().into()));
         }
@@ -154,6 +176,11 @@ impl Retained {
     /// Topics, properties and payloads kept.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The number of clients' messages, and their bytes: without the broker's own.
+    pub fn of_clients(&self) -> (usize, usize) {
+        (self.len() - self.own.count, self.bytes - self.own.bytes)
     }
 
     /// Removes what has expired. [MQTT-3.3.2-5] (5.0)
@@ -382,6 +409,15 @@ mod tests {
         retained.insert(message("a/25", Millis::NEVER));
         let Found::Match(next) = retained.next_match(b"a/+", Some(&first), &mut 9) else { panic!() };
         assert_eq!(next.topic(), "a/25");
+    }
+
+    #[test]
+    fn the_brokers_own_messages_are_not_among_those_of_clients() {
+        let mut retained = store(&["a", "$SYS/broker/version", "$SYS/broker/connection/c/state", "$SYSTEM"]);
+        retained.insert(message("$SYS/broker/version", Millis::NEVER));
+        assert_eq!((retained.len(), retained.of_clients()), (4, (3, 2 + 31 + 8)));
+        assert!(retained.remove("$SYS/broker/version") && retained.remove("a"));
+        assert_eq!((retained.len(), retained.of_clients()), (2, (2, 31 + 8)));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE: the index, the session's own list, and the retained messages a new subscription is owed.
 
+use std::borrow::Cow;
+
 use super::Broker;
 use super::close::{CloseReason, excerpt};
 use super::index::{LEVELS_MAX, SHARES_MAX, Subscriber, SubscriptionKey};
@@ -31,22 +33,21 @@ impl Broker {
             && self.clients.store.is_strict()
             && version.has_properties()
             && self.clients.sessions[session as usize].is_stored();
-        let mut codes = Vec::new();
+        let (mut codes, mut refusals) = (Vec::new(), Refusals::default());
         for (filter, options) in packet.filters() {
             // One after the other, each as if it had come alone. [MQTT-3.8.4-4] (3.1.1) [MQTT-3.8.4-5] (5.0)
-            let reason = match is_unstorable {
-                true => ReasonCode::QuotaExceeded,
+            let granted = match is_unstorable {
+                true => Err((ReasonCode::QuotaExceeded, STORE_FAILS.into())),
                 false => self.subscribe_one(id, filter, options, subscription_id.unwrap_or(0), now),
             };
-            codes.push(version.suback_code(reason));
+            let code = granted.unwrap_or_else(|refusal| refusals.note(filter, refusal));
+            codes.push(version.suback_code(code));
         }
+        self.note_refusals(id, &refusals);
         // The answer goes first: clients give up waiting for it long before a large retained set is through.
-        let (why, position) = match is_unstorable {
-            true => (STORE_FAILS, 0),
-            false => (TOO_DEEP, self.clients.promise(session, now)),
-        };
+        let position = if is_unstorable { 0 } else { self.clients.promise(session, now) };
         let wait = Wait { position, publish: 0 };
-        self.explain(id, worst(&codes), (why, codes.len()), |clients, properties| {
+        self.explain(id, worst(&codes), (&refusals.why, codes.len()), |clients, properties| {
             let ack = SubAck { packet_id: packet.packet_id, properties, codes: &codes };
             clients.send_after(id, &Packet::SubAck(ack), wait);
         });
@@ -61,27 +62,26 @@ impl Broker {
         options: SubscribeOptions,
         subscription_id: u32,
         now: Millis,
-    ) -> ReasonCode {
+    ) -> Result<ReasonCode, Refusal> {
         let mounted = self.below_mount(id, text);
         let text = mounted.as_deref().unwrap_or(text);
         let Some(filter) = ShareFilter::parse(text) else {
-            let name = self.clients.name(id);
-            log::info!(
-                "Client {name} subscribes to '{}', which is no valid filter with mount_point; refused.",
-                excerpt(text)
-            );
-            return ReasonCode::TopicFilterInvalid;
+            return Err((ReasonCode::TopicFilterInvalid, NOT_VALID_BELOW_MOUNT.into()));
         };
-        if is_too_deep(filter) {
-            notice!(
-                client = self.clients.client_id(id);
-                "Client {} subscribes to more than {LEVELS_MAX} levels; refused.", self.clients.name(id)
-            );
-            return ReasonCode::TopicFilterInvalid;
+        let config = &self.clients.config;
+        let fault = config.topic_fault("filter", filter.filter);
+        if let Some(fault) = fault.or_else(|| config.topic_fault("name of the share", filter.share_name?)) {
+            return Err((ReasonCode::TopicFilterInvalid, fault.into()));
         }
-        let is_full = self.clients.memory.level() == Level::Full && self.index.find(filter).is_none();
-        if is_full || self.has_no_room_for(filter) {
-            return ReasonCode::QuotaExceeded;
+        if self.clients.memory.level() == Level::Full && self.index.find(filter).is_none() {
+            return Err((ReasonCode::QuotaExceeded, NO_MEMORY.into()));
+        }
+        if self.has_no_room_for(filter) {
+            let why = format!("there are {SHARES_MAX} shared subscriptions, and that is the most");
+            return Err((ReasonCode::QuotaExceeded, why.into()));
+        }
+        if let Some(why) = self.has_too_many(id, filter) {
+            return Err((ReasonCode::QuotaExceeded, why.into()));
         }
         let link = &self.clients.links[id as usize];
         let session = link.session;
@@ -122,11 +122,36 @@ impl Broker {
         if owes_retained || older != Some(subscriber) {
             self.clients.store.subscribed(number, text, &subscriber, owes_retained, now);
         }
-        match qos as u8 {
+        Ok(match qos as u8 {
             0 => ReasonCode::Success,
             1 => ReasonCode::GrantedQoS1,
             _ => ReasonCode::GrantedQoS2,
+        })
+    }
+
+    /// Counts what was refused. One line for a packet, which may have thousands of filters.
+    fn note_refusals(&mut self, id: LinkId, refusals: &Refusals) {
+        let Refusals { filter, why, count } = refusals;
+        if *count == 0 {
+            return;
         }
+        self.clients.stats.subscriptions_refused += *count as u64;
+        let more = if *count > 1 { format!(" Nor to {} more.", count - 1) } else { String::new() };
+        notice!(
+            client = self.clients.client_id(id);
+            "Client {} may not subscribe to '{filter}': {why}.{more}", self.clients.name(id)
+        );
+    }
+
+    /// Why a client may not have one more subscription; nothing if it may, or has this one.
+    fn has_too_many(&self, id: LinkId, filter: ShareFilter) -> Option<String> {
+        let (max, session) = (self.clients.config.max_subscriptions as usize, self.clients.links[id as usize].session);
+        let count = self.clients.sessions[session as usize].subscriptions.len();
+        if max == 0 || count < max {
+            return None;
+        }
+        let is_replaced = self.index.find(filter).is_some_and(|key| self.index.subscriber(key, session).is_some());
+        (!is_replaced).then(|| format!("the client has {count} subscriptions, and max_subscriptions is {max}"))
     }
 
     /// The filter as it stands in the index, if the client is below a mount point and the filter is valid.
@@ -183,14 +208,35 @@ impl Broker {
     }
 }
 
+/// What a subscription is refused with, and why.
+type Refusal = (ReasonCode, Cow<'static, str>);
+
+/// The filters of one SUBSCRIBE that are refused: the first, why it is, and how many there are.
+#[derive(Default)]
+struct Refusals {
+    filter: String,
+    why: Cow<'static, str>,
+    count: usize,
+}
+
+impl Refusals {
+    fn note(&mut self, filter: &str, (code, why): Refusal) -> ReasonCode {
+        if self.count == 0 {
+            (self.filter, self.why) = (excerpt(filter), why);
+        }
+        self.count += 1;
+        code
+    }
+}
+
 const STORE_FAILS: &str =
     "subscriptions could not be stored: the storage of the broker is full or fails; try again later";
-const TOO_DEEP: &str =
-    "a topic filter has more than 201 levels, there are a million shared subscriptions, or memory is short";
+const NOT_VALID_BELOW_MOUNT: &str = "the filter is not valid with the listener's mount_point in front of it";
+const NO_MEMORY: &str = "the broker has no memory for more subscriptions (memory_limit)";
 const NO_FILTER: &str =
     "a topic filter is not valid: '+' fills a level, '#' the last one, and $share/NAME/ needs a name and a filter";
 
-/// Whether a filter has more levels than the index takes.
+/// Whether a filter has more levels than the index takes, whatever the configuration says.
 pub(super) fn is_too_deep(filter: ShareFilter) -> bool {
     filter.filter.split('/').count() > LEVELS_MAX
 }

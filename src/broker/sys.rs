@@ -63,7 +63,7 @@ type Row<T> = (&'static str, fn(&T) -> u64);
 const SPANS: [(&str, f64); 3] = [("1min", 60.0), ("5min", 300.0), ("15min", 900.0)];
 
 /// Topics below `$SYS/broker/` whose values are whole numbers.
-const NUMBERS: [Row<Broker>; 33] = [
+const NUMBERS: [Row<Broker>; 37] = [
     ("clients/total", |broker| broker.session_count() as u64),
     ("clients/maximum", |broker| broker.clients.sessions_max as u64),
     ("clients/connected", |broker| broker.clients.connected_count as u64),
@@ -88,10 +88,14 @@ const NUMBERS: [Row<Broker>; 33] = [
     ("packet/out/bytes", |broker| broker.sys.sums.output_bytes),
     ("connections/socket/count", |broker| broker.stats().connections_accepted),
     // Not Mosquitto's.
+    ("connections/refused", |broker| broker.stats().connections_refused),
     ("publish/messages/expired", |broker| broker.stats().messages_expired),
     ("logged/bytes", |broker| broker.log_bytes),
     ("publish/stalls", |broker| broker.stats().stalls),
     ("publish/pauses", |broker| broker.stats().pauses),
+    ("publish/slowed", |broker| broker.stats().rate_pauses),
+    ("publish/messages/refused", |broker| broker.stats().publishes_refused),
+    ("subscriptions/refused", |broker| broker.stats().subscriptions_refused),
     ("memory/limit", |broker| broker.clients.memory.limit()),
     ("memory/clients", |broker| {
         let Sums { message_bytes, output_bytes, input_bytes, .. } = broker.sys.sums;

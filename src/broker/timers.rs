@@ -1,4 +1,4 @@
-//! What the wheel is used for: connection timeouts, stalls, and per session either retransmission (while connected) or the
+//! What the wheel is used for: connection timeouts, stalls, publishers that were too fast, and per session either retransmission (while connected) or the
 //! will and the end (while not). Timers are checked lazily: a packet only notes the time, and a timer that fires too soon
 //! is armed again.
 
@@ -15,6 +15,7 @@ const STALL: u8 = 1;
 const SESSION: u8 = 2;
 const RETAINED: u8 = 3;
 const SYS: u8 = 4;
+const RATE: u8 = 5;
 
 /// The one timer of the topics below `$SYS`.
 pub(super) const SYS_OWNER: Owner = Owner { kind: SYS, id: 0 };
@@ -31,6 +32,10 @@ pub(super) fn link(id: LinkId) -> Owner {
 
 pub(super) fn stall(id: LinkId) -> Owner {
     Owner { kind: STALL, id }
+}
+
+pub(super) fn rate(id: LinkId) -> Owner {
+    Owner { kind: RATE, id }
 }
 
 pub(super) fn round(deadline: Millis) -> Millis {
@@ -51,6 +56,7 @@ impl Broker {
                 }
             }
             SYS => self.sys_due(now),
+            RATE => self.rate_due(owner.id),
             _ => {
                 self.retained_timer = TimerId::NONE;
                 self.retained.expire(now);
@@ -74,7 +80,8 @@ impl Broker {
         match link.state {
             State::Closing => {}
             State::AwaitingConnect if link.paused == Paused::ForLogin => {
-                self.refuse(id, CloseReason::login_timeout(), now)
+                let reason = CloseReason::login_timeout().with_caller(self.login.caller(id));
+                self.refuse(id, reason, now)
             }
             State::AwaitingConnect => self.close(id, CloseReason::connect_timeout(), now),
             State::Connected => {
@@ -82,7 +89,7 @@ impl Broker {
                 let heard = match link.paused {
                     _ if link.is_resumed || link.held.is_some() => now,
                     Paused::No => link.last_received,
-                    Paused::ForSubscriber(_) | Paused::ForStore | Paused::ForLogin => now,
+                    Paused::ForSubscriber(_) | Paused::ForStore | Paused::ForLogin | Paused::ForRate => now,
                     Paused::ForOwnOutput => link.last_received,
                 };
                 let deadline = heard + Millis(link.keep_alive_ms.into());

@@ -1,9 +1,11 @@
 //! The Will: kept with the session from CONNECT on, published once when the link ends in any way but a clean DISCONNECT.
 //! [MQTT-3.1.2-8] [MQTT-3.1.2-10]
 
+use super::close::excerpt;
 use super::message::MessageParts;
 use super::{Broker, NONE};
 use crate::codec::{self, Property, QoS};
+use crate::logger::notice;
 use crate::time::Millis;
 
 /// A will as it came with CONNECT.
@@ -72,9 +74,20 @@ impl Broker {
         }
         if will.retain {
             // [MQTT-3.1.2-17] (3.1.1) [MQTT-3.1.2-15] (5.0)
-            self.retain(&parts, id, now);
+            self.retain_for_absent(&parts, id, now);
         }
         // A will is one message, and its publisher is gone: nobody waits.
         self.route(parts, NONE, now);
+    }
+
+    /// Retains a message whose publisher is gone, the session `publisher`. If there is no room for it nobody is left to be told, and
+    /// those who wait for the news get it all the same.
+    pub(super) fn retain_for_absent(&mut self, parts: &MessageParts, publisher: u32, now: Millis) {
+        let Some(why) = self.retained_refusal(parts) else { return self.retain(parts, publisher, now) };
+        let client_id = self.clients.sessions.get(publisher as usize).map_or("", |session| &session.client_id);
+        notice!(
+            client = client_id;
+            "A message of {client_id}, which is gone, for '{}' is sent and not retained: {why}.", excerpt(parts.topic)
+        );
     }
 }

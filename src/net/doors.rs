@@ -807,6 +807,11 @@ impl Doors {
         served.config.max_connections != 0 && served.connections >= served.config.max_connections
     }
 
+    /// How many those are; 0 = no limit.
+    pub fn max_connections(&self, number: usize) -> u32 {
+        self.listeners[self.doors[number].owner as usize].config.max_connections
+    }
+
     /// Counts a connection that came by this socket; to be given back to `leave` when it ends.
     pub fn enter(&mut self, number: usize) -> ListenerId {
         let id = self.doors[number].owner;

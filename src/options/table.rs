@@ -4,7 +4,7 @@
 use super::draft::{Draft, Question};
 use super::value::{self, Value, Zero};
 use crate::codec::QoS;
-use crate::config::{Domain, Host, LogTypes, Protocol, QueuePolicy, is_interface_name};
+use crate::config::{Domain, Host, LogTypes, Protocol, QueuePolicy, TOPIC_LEVELS_MAX, is_interface_name};
 
 pub struct Row {
     pub name: &'static str,
@@ -331,6 +331,20 @@ pub static OPTIONS: &[Row] = &[
     ),
     row(
         Group::Listening,
+        "max_connections_per_address",
+        number("N", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_connections_per_address = n),
+        "0",
+        "Connections at a time from one address, or from one /64 of IPv6.",
+    ),
+    row(
+        Group::Listening,
+        "max_connect_rate",
+        number("N", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_connect_rate = n),
+        "0",
+        "Connections a minute from one address, or from one /64 of IPv6.",
+    ),
+    row(
+        Group::Listening,
         "connect_timeout",
         number("SECONDS", 1, 65_535, Zero::Itself, |draft, s| draft.core.connect_timeout_s = s),
         "30",
@@ -342,6 +356,13 @@ pub static OPTIONS: &[Row] = &[
         number("N", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.global_max_clients = n),
         "0",
         "Sessions, connected and stored.",
+    ),
+    row(
+        Group::Sessions,
+        "max_subscriptions",
+        number("N", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_subscriptions = n),
+        "20000",
+        "Subscriptions of one client.",
     ),
     row(
         Group::Sessions,
@@ -552,6 +573,48 @@ pub static OPTIONS: &[Row] = &[
         number("BYTES", 1, PACKET_MAX, Zero::Means("no limit"), |draft, n| draft.core.message_size_limit = n),
         "0",
         "Drop messages with a larger payload.",
+    ),
+    row(
+        Group::Messages,
+        "max_publish_rate",
+        number("N", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_publish_rate = n),
+        "0",
+        "Messages a second from one client; one that sends more is read more slowly.",
+    ),
+    row(
+        Group::Messages,
+        "max_publish_bytes_rate",
+        number("BYTES", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_publish_bytes_rate = n),
+        "0",
+        "Bytes a second of those, whole packets.",
+    ),
+    row(
+        Group::Messages,
+        "max_topic_length",
+        number("BYTES", 1, 65_535, Zero::Itself, |draft, n| draft.core.max_topic_length = n as u16),
+        "65535",
+        "Longest topic or filter a client may use.",
+    ),
+    row(
+        Group::Messages,
+        "max_topic_levels",
+        number("N", 1, TOPIC_LEVELS_MAX as u32, Zero::Itself, |draft, n| draft.core.max_topic_levels = n as u8),
+        "201",
+        "Levels of the deepest topic or filter a client may use.",
+    ),
+    row(
+        Group::Messages,
+        "max_retained_messages",
+        number("N", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_retained_messages = n),
+        "100000",
+        "Retained messages of clients.",
+    ),
+    row(
+        Group::Messages,
+        "max_retained_bytes",
+        number("BYTES", 1, INT_MAX, NO_LIMIT, |draft, n| draft.core.max_retained_bytes = n),
+        "0",
+        "Bytes of those messages: topics, properties and payloads.",
     ),
     row(
         Group::Messages,

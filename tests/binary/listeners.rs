@@ -151,6 +151,28 @@ fn a_listener_takes_no_more_connections_than_it_may_have() {
 }
 
 #[test]
+fn an_address_is_turned_away_by_name_of_the_option() {
+    for (option, more) in [
+        ("max_connections_per_address", ["--max-connections-per-address", "1"]),
+        ("max_connect_rate", ["--max-connect-rate", "1"]),
+        ("global_max_connections", ["--global-max-connections", "1"]),
+    ] {
+        let arguments = ["--listener", "0 127.0.0.1", "--allow-anonymous", "true"];
+        let midge = Midge::start(&[&arguments[..], &more].concat(), None);
+        let port = port(&midge.start_lines(), "ipv4").unwrap();
+        let mut inside = tcp(port);
+        inside.write_all(CONNECT).unwrap();
+        inside.read_exact(&mut [0; 4]).unwrap();
+        assert!(!is_served(tcp(port)));
+        let line = midge.line_with("denied");
+        // In Mosquitto's words, where it has any.
+        let what = if option == "global_max_connections" { "max_connections" } else { option };
+        let begins = format!("Client connection from 127.0.0.1 denied: {what} exceeded. It came from 127.0.0.1:");
+        assert!(line.starts_with(&begins) && line.ends_with(&format!(", and {option} is 1.")), "{line}");
+    }
+}
+
+#[test]
 fn the_mode_of_a_unix_socket_is_what_was_said_whatever_the_umask() {
     let path = Path::new("mode");
     for (umask, mode) in [("077", 0o666), ("000", 0o600)] {

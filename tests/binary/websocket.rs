@@ -442,3 +442,18 @@ fn the_broker_takes_leave_with_a_close_frame() {
     client.expect("Disconnect");
     client.expect_close(1000);
 }
+
+#[test]
+fn a_handshake_with_no_whole_connect_behind_it_is_closed_by_the_connect_timeout() {
+    let (midge, _, port) = start(&["--connect-timeout", "1"]);
+    // Nothing, and half a frame.
+    for more in [&[][..], &[BINARY, 0x90, 7, 0x80, 0xFF]] {
+        let mut socket = dial(port);
+        socket.write_all(request("mqtt").as_bytes()).unwrap();
+        socket.write_all(more).unwrap();
+        // The end comes, or reading fails for want of patience.
+        socket.read_to_end(&mut Vec::new()).unwrap();
+        let line = midge.line_with("disconnected");
+        assert!(line.ends_with("exceeded timeout. No complete CONNECT came within connect_timeout."), "{line}");
+    }
+}

@@ -18,6 +18,7 @@ use midge::config::{Config, Loaded, Persistence, Rules};
 use midge::logger::Kind;
 use midge::time::Millis;
 
+use crate::explained::{Told, fault};
 use crate::hello::{Hello, v311};
 use crate::script::{self, Detail};
 
@@ -66,6 +67,8 @@ struct End {
     /// Nothing once the broker closed the connection.
     link: Option<LinkId>,
     version: Version,
+    /// What its CONNECT says of explanations; nothing before it came.
+    told: Told,
     /// Sent, but not read by the broker yet.
     sent: VecDeque<u8>,
     /// Bytes the client takes in a turn.
@@ -193,11 +196,15 @@ impl World {
 
     /// Through a listener with other rules than the world's.
     pub fn dial_by(&mut self, version: Version, rules: &Rc<Rules>) -> Client {
-        let peer = Peer::V4([192, 0, 2, 7].into(), 40_000 + self.ends.len() as u16);
+        self.dial_from(Peer::V4([192, 0, 2, 7].into(), 40_000 + self.ends.len() as u16), version, rules)
+    }
+
+    fn dial_from(&mut self, peer: Peer, version: Version, rules: &Rc<Rules>) -> Client {
         let link = self.broker.open(peer, rules, self.now);
         self.ends.push(End {
             link: Some(link),
             version,
+            told: Told::new(peer),
             sent: VecDeque::new(),
             takes: usize::MAX,
             room: usize::MAX,
@@ -210,6 +217,16 @@ impl World {
             next_packet_id: 1,
         });
         self.ends.len() - 1
+    }
+
+    /// Who comes from `peer` knocks as at the server's door; by which option it is turned away, if it is.
+    pub fn knock(&mut self, peer: Peer) -> Option<&'static str> {
+        let Some(denial) = self.broker.denial(peer, self.now) else {
+            self.dial_from(peer, Version::V311, &self.rules.clone());
+            return None;
+        };
+        self.broker.turned_away(self.now);
+        Some(denial.option)
     }
 
     /// Dials and sends CONNECT, however that is answered.
@@ -394,6 +411,7 @@ impl World {
     /// What the client sent arrives with the end of its stream behind it, in one turn.
     pub fn deliver_and_hang_up(&mut self, client: Client) {
         let (link, bytes) = (self.link(client), self.ends[client].sent.drain(..).collect::<Vec<u8>>());
+        self.ends[client].told.note(&bytes);
         self.broker.receive(link, &bytes, self.now);
         self.broker.hang_up(link, HangUp::Closed, self.now);
         self.turn();
@@ -545,6 +563,7 @@ impl World {
             }
             let count = end.sent.len().min(READ_LEN);
             let bytes: Vec<u8> = end.sent.drain(..count).collect();
+            end.told.note(&bytes);
             self.broker.receive(link, &bytes, self.now);
             has_read = true;
         }
@@ -573,7 +592,7 @@ impl World {
                 end.room -= part;
                 taken += part;
             }
-            end.sort();
+            end.sort(self.broker.config().connection_messages);
             self.broker.wrote(link, taken, self.now);
             if end.room > 0 {
                 self.broker.mark_unwritten(link);
@@ -595,13 +614,17 @@ impl World {
 }
 
 impl End {
-    /// Takes whole packets out of what was received, and acknowledges them if it does that.
-    fn sort(&mut self) {
+    /// Takes whole packets out of what was received, and acknowledges them if it does that. Whatever is refused must be explained,
+    /// to the client and in the log.
+    fn sort(&mut self, is_end_logged: bool) {
         let mut at = 0;
         while let Split::Frame { len, .. } = codec::split_frame(&self.received[at..], 0).expect("the broker's framing")
         {
             let frame = self.received[at..at + len].to_vec();
             at += len;
+            if let Some(fault) = fault(&frame, &self.told, is_end_logged, has_line) {
+                panic!("{fault}: {frame:02x?}");
+            }
             if self.acknowledges {
                 let answer = match decode(&frame, self.version) {
                     Packet::Publish(publish) if publish.qos == QoS::AtLeastOnce => Some(("PUBACK", publish.packet_id)),
@@ -696,6 +719,11 @@ fn capture_log() {
         log::set_max_level(log::LevelFilter::Debug);
     });
     LOG.with_borrow_mut(Vec::clear);
+}
+
+/// Whether a line of this world's log has all these parts in it.
+fn has_line(parts: &[&str]) -> bool {
+    LOG.with_borrow(|lines| lines.iter().rev().any(|line| parts.iter().all(|part| line.contains(part))))
 }
 
 /// How many lines of this world's log contain `text`; each begins with its kind. Lines for debugging count only if asked for.

@@ -112,17 +112,66 @@ fn a_keep_alive_above_the_limit_is_refused_in_3_1_1() {
 }
 
 #[test]
-fn bytes_of_an_unfinished_packet_count_as_life() {
-    let mut w = World::new();
-    let c = w.join(v311("c").keep_alive(10));
-    w.send_hex(c, "30 64 00 01 \"t\"");
-    for _ in 0..50 {
-        w.advance_s(14);
-        w.send_hex(c, "61");
+fn v311_mqtt_3_1_2_24_a_byte_of_a_packet_now_and_then_is_no_sign_of_life() {
+    // MQTT-3.1.2-22 (5.0)
+    for hello in BOTH {
+        let mut w = World::new();
+        let c = w.join(hello("c").keep_alive(10));
+        w.send_hex(c, "c0 00 30 64 00 01 \"t\"");
+        for _ in 0..14 {
+            w.advance_s(1);
+            w.send_hex(c, "61");
+            assert!(w.is_open(c));
+        }
+        w.advance(1250);
+        assert!(!w.is_open(c));
+        assert_eq!(log_count("disconnected: exceeded timeout"), 1);
     }
-    assert!(w.is_open(c));
+}
+
+#[test]
+fn a_large_packet_on_a_slow_line_is_a_sign_of_life() {
+    let mut w = World::new();
+    let (c, s) = (w.join(v311("c").keep_alive(10)), w.client("s"));
+    w.subscribe(s, "t 0");
+    let packet = crate::harness::packet(0x30, &[&[0, 1, b't'][..], &[b'x'; 50_000]].concat());
+    for part in packet.chunks(1024) {
+        w.advance_s(14);
+        w.send(c, part);
+    }
+    assert_eq!(w.heard(s), "PUBLISH t x*50000");
     w.advance(15_250);
     assert!(!w.is_open(c));
+}
+
+#[test]
+fn without_keep_alive_a_packet_may_take_for_ever() {
+    // Who may be silent for ever may be slow; it costs the bytes it sent.
+    let mut w = World::new();
+    let (c, s) = (w.client("c"), w.client("s"));
+    w.subscribe(s, "t 0");
+    w.send_hex(c, "30 0a 00 01 \"t\"");
+    for _ in 0..7 {
+        w.advance_s(86_400);
+        w.send_hex(c, "61");
+    }
+    assert_eq!(w.heard(s), "PUBLISH t aaaaaaa");
+}
+
+#[test]
+fn connect_must_be_complete_in_time_however_it_trickles_in() {
+    for hello in EVERY {
+        let mut w = World::new();
+        let c = w.dial(hello("").version);
+        for byte in hello("a-client-with-a-long-name").bytes().into_iter().take(29) {
+            w.send(c, &[byte]);
+            w.advance_s(1);
+            assert!(w.is_open(c));
+        }
+        w.advance(1250);
+        assert!(!w.is_open(c));
+        assert_eq!(log_count("disconnected: exceeded timeout. No complete CONNECT came within connect_timeout."), 1);
+    }
 }
 
 #[test]

@@ -171,3 +171,14 @@ fn auth_does_not_exist_before_5_0() {
     w.send_hex(c, "f0 00");
     assert_eq!(w.heard(c), "closed");
 }
+
+#[test]
+fn v5_mqtt_3_1_0_2_a_second_connect_is_told_0x82_whatever_is_wrong_with_it() {
+    // What is wrong would be told with codes that only CONNACK has.
+    for body in ["00 04 \"MQTX\" 05 02 00 00 00 00 01 \"c\"", "00 04 \"MQTT\" 09 02 00 00 00 00 01 \"c\"", ""] {
+        let mut w = World::new();
+        let c = w.join(v5("c"));
+        w.send_packet(c, 0x10, body);
+        assert_eq!(w.heard(c), "DISCONNECT 82, closed", "{body}");
+    }
+}

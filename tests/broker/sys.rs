@@ -92,8 +92,18 @@ const LOADS: [&str; 9] = [
     "connections",
 ];
 /// The broker's own.
-const OWN_INTEGERS: [&str; 6] =
-    ["logged/bytes", "publish/messages/expired", "publish/stalls", "publish/pauses", "memory/limit", "memory/clients"];
+const OWN_INTEGERS: [&str; 10] = [
+    "connections/refused",
+    "logged/bytes",
+    "publish/messages/expired",
+    "publish/messages/refused",
+    "publish/stalls",
+    "publish/pauses",
+    "publish/slowed",
+    "subscriptions/refused",
+    "memory/limit",
+    "memory/clients",
+];
 const OWN_STORE_INTEGERS: [&str; 6] =
     ["files/bytes", "changes/bytes", "written/bytes", "written/bytes/year", "syncs", "compactions"];
 

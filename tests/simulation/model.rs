@@ -33,6 +33,9 @@ pub struct Model {
     pub trace: Option<Vec<String>>,
 }
 
+/// Bytes of an unfinished packet that count as a sign of life.
+const UNFINISHED_BYTES: usize = 1024;
+
 impl Model {
     pub fn new(config: Config, rules: Rules, has_hostile: bool, trace: bool) -> Model {
         Model {
@@ -87,11 +90,11 @@ impl Model {
 
     /// Bytes are about to be handed to the broker; says how many packets they complete.
     pub fn arrive(&mut self, conn: usize, bytes: &[u8]) -> i64 {
-        self.links[conn].received_ms = self.now_ms;
         if self.links[conn].client.is_none() || !self.links[conn].is_open {
             return 0;
         }
         let mut input = std::mem::take(&mut self.links[conn].input);
+        let len_before = input.len();
         input.extend_from_slice(bytes);
         let (mut at, mut count) = (0, 0);
         while let Ok(Split::Frame { body, len }) = split_frame(&input[at..], 0) {
@@ -106,6 +109,10 @@ impl Model {
             count += 1;
         }
         input.drain(..at);
+        // A sign of life is a whole packet, or a kilobyte of one.
+        if count > 0 || input.len() / UNFINISHED_BYTES > len_before / UNFINISHED_BYTES {
+            self.links[conn].received_ms = self.now_ms;
+        }
         self.links[conn].input = input;
         count
     }

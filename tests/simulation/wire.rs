@@ -10,6 +10,26 @@ use midge::config::QueuePolicy;
 use super::ledger::*;
 use super::model::{ANY_CODE, Model};
 
+/// Whether a packet refuses nothing, or says why: clients here want to know. `broker/explained.rs` looks more closely.
+fn is_explained(packet: &Packet) -> bool {
+    let (code, properties) = match packet {
+        Packet::ConnAck(it) => (it.reason as u8, it.properties),
+        Packet::Disconnect(it) => (it.reason as u8, it.properties),
+        Packet::PubAck(it) | Packet::PubRec(it) | Packet::PubRel(it) | Packet::PubComp(it) => {
+            (it.reason as u8, it.properties)
+        }
+        Packet::SubAck(it) | Packet::UnsubAck(it) => {
+            (it.codes.iter().copied().max().unwrap_or_default(), it.properties)
+        }
+        _ => return true,
+    };
+    let mut sentences = properties.iter().filter_map(|property| match property {
+        Property::ReasonString(text) => Some(text.split_whitespace().count()),
+        _ => None,
+    });
+    code < 0x80 || sentences.any(|words| words >= 4)
+}
+
 impl Model {
     /// Bytes the broker wrote on a connection, whole packets or not.
     pub fn wrote(&mut self, conn: usize, bytes: &[u8]) {
@@ -36,6 +56,10 @@ impl Model {
     }
 
     fn check_packet(&mut self, conn: usize, packet: Packet) {
+        let has_room = self.links[conn].packet_size_max.is_none();
+        if has_room && self.links[conn].version == Version::V5 && !is_explained(&packet) {
+            self.fail(format!("conn {conn}: something is refused without a sentence that says why: {packet:?}"));
+        }
         match packet {
             Packet::ConnAck(connack) => self.check_connack(conn, connack),
             Packet::Publish(publish) => self.check_publish(conn, publish),
