@@ -39,11 +39,13 @@
 //! alone touches the store's files; `unsafe` only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its own `os.rs`.
 
 pub mod access;
+pub mod admin;
 pub mod broker;
 pub mod buffer;
 pub mod codec;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod journal;
 pub mod keeper;
 pub mod logger;

@@ -7,6 +7,7 @@ use super::login;
 use super::memory::Level;
 use super::mount;
 use super::publish::PAYLOAD_NOT_TEXT;
+use super::session::whole_seconds;
 use super::store::Wait;
 use super::will::Will;
 use super::{Broker, NONE};
@@ -101,7 +102,9 @@ impl Broker {
             let older = self.clients.sessions[session as usize].link;
             if older != NONE {
                 let by = self.clients.links[id as usize].peer;
+                let from = self.clients.links[older as usize].peer;
                 self.close(older, CloseReason::taken_over(by), now);
+                self.note_take_over(client_id, from, by, now);
             }
         }
         if connect.clean_start
@@ -260,6 +263,7 @@ impl Broker {
         let session = self.clients.session_mut(session_id);
         session.username = login::username(connect).map(|name| Box::new(name.into()));
         session.link = id;
+        session.since_s = whole_seconds(now);
         session.expiry_s = expiry_s;
         session.will = will;
         session.expires_at = Millis::NEVER;

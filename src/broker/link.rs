@@ -180,6 +180,9 @@ pub struct Link {
     pub topic_alias_max: u16,
     /// Nothing until either side used one, or might.
     pub aliases: Option<Box<Aliases>>,
+    /// PUBLISH packets from the client and to it, for whoever looks at how many there are per second: they begin anew at 2^32.
+    pub publishes_received: u32,
+    pub publishes_sent: u32,
 }
 
 impl Link {
@@ -227,6 +230,8 @@ impl Link {
             may_change_expiry: false,
             topic_alias_max: 0,
             aliases: None,
+            publishes_received: 0,
+            publishes_sent: 0,
         }
     }
 
@@ -277,5 +282,16 @@ impl Link {
     /// Its acknowledgements cannot arrive, because its own input is full of messages for somebody else.
     pub fn is_deaf(&self) -> bool {
         matches!(self.paused, Paused::ForSubscriber(_)) && !self.reads_ahead()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every idle connection has one.
+    #[test]
+    fn a_link_stays_small() {
+        assert!(size_of::<Link>() <= 144, "{}", size_of::<Link>());
     }
 }

@@ -9,6 +9,7 @@
 //! take_login, login -> connect                                       passwords, checked elsewhere
 //! tick    -> wheel -> timers                                         keep-alive, expiry, wills, retransmission
 //! reconfigure, set_rules                                             limits and listeners' rules while it runs
+//! inspect, order                                                     what midge ctl shows, and what it does
 //! ```
 //!
 //! Invariants, swept by `check_invariants`: a session and its link name each other; a link is freed in `reap` alone; every
@@ -27,16 +28,19 @@ mod deliver;
 mod flow;
 mod hash;
 mod index;
+mod inspect;
 mod link;
 mod login;
 mod memory;
 mod message;
 mod mount;
+mod order;
 mod owed;
 mod peak;
 mod publish;
 mod reconfigure;
 mod retained;
+mod rivals;
 mod session;
 mod share;
 mod stats;
@@ -63,11 +67,14 @@ use self::index::{FilterId, Index};
 use self::link::{Link, Paused, State};
 use self::login::Login;
 use self::retained::Retained;
+use self::rivals::Rivals;
 use self::sys::Sys;
 
 pub use self::close::HangUp;
+pub use self::inspect::Inspection;
 pub use self::link::{LinkId, Peer};
 pub use self::login::LoginId;
+pub use self::order::Deletion;
 pub use self::stats::Stats;
 pub use self::store::{Batch, Part, Replay, StoreStats};
 
@@ -91,6 +98,7 @@ pub struct Broker {
     retained_timer: crate::wheel::TimerId,
     sys: Sys,
     login: Login,
+    rivals: Rivals,
     /// Reused by `route`.
     matches: Vec<FilterId>,
     /// What a look ahead said of the topic that is being published, or NONE.
@@ -115,6 +123,7 @@ impl Broker {
             retained_timer: crate::wheel::TimerId::NONE,
             sys,
             login: Login::new([0; 32]),
+            rivals: Rivals::default(),
             matches: Vec::new(),
             guess: NONE,
             resumed: Vec::new(),
@@ -326,6 +335,7 @@ impl Broker {
         self.retained.shrink();
         self.sys.shrink();
         self.login.shrink();
+        self.rivals.shrink();
         self.matches = Vec::new();
         self.resumed.shrink_to_fit();
         true

@@ -62,6 +62,8 @@ pub struct Settings {
     pub local_only: bool,
     pub log: LogConfig,
     pub startup: Startup,
+    /// Where `midge ctl` finds the broker, if it is to.
+    pub control_socket: Option<PathBuf>,
     pub config_file: Option<PathBuf>,
     /// Lines for the log, once there is one: what was asked for and will not be done.
     pub warnings: Vec<String>,

@@ -1,5 +1,5 @@
 //! What else the system is asked for besides sockets: signals, users, the background, the descriptor limit, who holds a port, a
-//! descriptor in reserve, memory given back, a file's lock, configuration files, the local time; and what the system is told: the
+//! descriptor in reserve, memory given back, a file's lock, configuration files, the local time, a terminal; and what the system is told: the
 //! process id, and how the service does. Knows nothing of MQTT. Together with `net` the only place with `unsafe`.
 //!
 //! A start as a service asks for them in this order: `set_umask`, `daemonize`, `choose_privileges` and `Signals::new`; when the
@@ -20,6 +20,7 @@ mod port_holder;
 mod print;
 mod reserve;
 mod signals;
+mod terminal;
 mod umask;
 mod user;
 
@@ -37,5 +38,6 @@ pub use port_holder::{Holder, port_holder};
 pub use print::print;
 pub use reserve::Reserve;
 pub use signals::{Signal, Signals, without_signals};
+pub use terminal::{Keys, Pressed, terminal_size};
 pub use umask::{UmaskError, set_umask};
 pub use user::{Privileges, User, UserError, become_user, choose_privileges, find_user};

@@ -1,0 +1,350 @@
+//! `midge ctl`: asks a running broker through its control socket, and shows what it answers, as a table for people or as JSON for
+//! programs.
+
+mod json;
+mod rates;
+mod table;
+mod top;
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use getopts::{Fail, Matches, Options};
+
+use super::{EXIT_FAILURE, EXIT_USAGE};
+use crate::control::{DEFAULT_PATH, Kind, Line, Request};
+use crate::options::{self, Parsed};
+use crate::os::{DiskFiles, terminal_size};
+use crate::spelling::distance;
+
+const HELP: &str = "\
+Usage: midge ctl [OPTION]... COMMAND
+
+Shows what a running broker holds, and orders it to do something. It must have
+been started with --control-socket; its user and root may ask.
+
+Commands:
+  clients                   who is connected, and how many messages a second
+                            come and go: that takes a second, --now does not
+                            wait for it
+  sessions                  all sessions, also of clients that are away
+  subscriptions [ID]        of one client, or of all
+  retained [FILTER]         retained messages; without a filter, those of all
+                            topics that do not begin with $
+  retained delete FILTER    delete those, without a word to subscribers
+  kick ID                   disconnect a client; it may come back
+  session delete ID         delete a session with all that waits in it
+  log LEVEL [TYPE]...       what is logged until the next reload: none, error,
+                            warning, notice, information, debug or all; with
+                            subscribe and unsubscribe added
+  stats                     the broker's counters, as below $SYS
+  reload                    as SIGHUP; says what was wrong, if anything
+  top                       clients by their messages a second; ends with q
+
+Options:
+  --socket FILE             the control socket [/run/midge/control.sock]
+  -c FILE                   the broker's configuration file, which names it
+  --json                    one JSON object a line
+  --now                     clients without rates, at once
+  --payload                 retained messages with the first 100 bytes of each
+  --interval SECONDS        how often top looks [1]
+  -h, --help                this help
+";
+
+/// Between the two looks that a rate takes.
+const RATE_SPAN: Duration = Duration::from_secs(1);
+/// A broker that says nothing for so long does not turn.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Seconds between two looks of `top`, at most.
+const INTERVAL_MAX: u64 = 3600;
+
+/// Why it ends without having done what it should.
+enum Failure {
+    Usage(String),
+    Told(Vec<String>),
+    /// Whoever read the output has seen enough.
+    ReaderGone,
+}
+
+impl Failure {
+    fn one(why: impl Into<String>) -> Failure {
+        Failure::Told(vec![why.into()])
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Of an error of standard output.
+    fn from(error: io::Error) -> Failure {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Failure::ReaderGone,
+            _ => Failure::one(format!("Standard output cannot be written: {error}.")),
+        }
+    }
+}
+
+/// A list as it was answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Listing {
+    columns: Vec<(String, Kind)>,
+    rows: Vec<Vec<Vec<u8>>>,
+}
+
+impl Listing {
+    fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|(own, _)| own == name)
+    }
+}
+
+pub fn run(arguments: Vec<OsString>) -> u8 {
+    let complain = |why: &str| {
+        // Not eprintln, which panics if standard error is closed.
+        let _ = writeln!(io::stderr(), "Error: {why}");
+    };
+    match command(arguments) {
+        Ok(()) | Err(Failure::ReaderGone) => 0,
+        Err(Failure::Usage(why)) => {
+            complain(&why);
+            EXIT_USAGE
+        }
+        Err(Failure::Told(why)) => {
+            why.iter().for_each(|line| complain(line));
+            EXIT_FAILURE
+        }
+    }
+}
+
+fn command(arguments: Vec<OsString>) -> Result<(), Failure> {
+    let texts: Result<Vec<String>, OsString> = arguments.into_iter().map(OsString::into_string).collect();
+    let texts = texts.map_err(|raw| Failure::Usage(format!("Argument {raw:?} is not UTF-8.")))?;
+    let given = flags().parse(texts).map_err(|fail| Failure::Usage(fault(fail)))?;
+    if given.opt_present("help") {
+        io::stdout().write_all(HELP.as_bytes())?;
+        return Ok(());
+    }
+    let interval = interval(&given)?;
+    let is_top = given.free.first().is_some_and(|word| word == "top");
+    let request = match is_top {
+        true if given.free.len() > 1 => {
+            return Err(Failure::Usage(format!("'{}' is one word too many behind 'top'.", given.free[1])));
+        }
+        true => Request::Clients,
+        false => Request::of_words(&given.free, given.opt_present("payload")).map_err(usage)?,
+    };
+    let path = socket(&given)?;
+    match request {
+        _ if is_top => top::run(&path, interval),
+        Request::Clients => {
+            let listing = clients(&path, !given.opt_present("now"))?;
+            show(&listing, given.opt_present("json"))
+        }
+        _ => one(&path, &request, given.opt_present("json")),
+    }
+}
+
+/// `top` is the client's own, and so unknown to the broker.
+fn usage(why: String) -> Failure {
+    Failure::Usage(match why.strip_suffix("stats, reload.") {
+        Some(front) => format!("{front}stats, reload, top. See midge ctl --help."),
+        None => why,
+    })
+}
+
+fn flags() -> Options {
+    let mut flags = Options::new();
+    flags.optopt("", "socket", "", "").optopt("c", "config-file", "", "").optopt("", "interval", "", "");
+    flags.optflag("", "json", "").optflag("", "now", "").optflag("", "payload", "").optflag("h", "help", "");
+    flags
+}
+
+fn fault(fail: Fail) -> String {
+    const FLAGS: [&str; 7] = ["socket", "config-file", "interval", "json", "now", "payload", "help"];
+    match fail {
+        Fail::UnrecognizedOption(name) => {
+            let nearest = FLAGS.iter().min_by_key(|flag| distance(name.as_bytes(), flag)).copied().unwrap_or_default();
+            format!("Unknown option --{name}; the nearest is --{nearest}. Behind -- nothing is an option.")
+        }
+        Fail::ArgumentMissing(name) => format!("--{name} needs a value."),
+        Fail::UnexpectedArgument(name) => format!("--{name} takes no value."),
+        Fail::OptionMissing(name) | Fail::OptionDuplicated(name) => format!("--{name} may stand once."),
+    }
+}
+
+fn interval(given: &Matches) -> Result<Duration, Failure> {
+    let Some(text) = given.opt_str("interval") else { return Ok(RATE_SPAN) };
+    match text.parse() {
+        Ok(seconds @ 1..=INTERVAL_MAX) => Ok(Duration::from_secs(seconds)),
+        _ => Err(Failure::Usage(format!(
+            "Invalid value '{text}' for --interval: expected a number of seconds from 1 to {INTERVAL_MAX}."
+        ))),
+    }
+}
+
+/// Where the broker is to be found.
+fn socket(given: &Matches) -> Result<PathBuf, Failure> {
+    if let Some(path) = given.opt_str("socket") {
+        return Ok(path.into());
+    }
+    let Some(file) = given.opt_str("config-file") else { return Ok(DEFAULT_PATH.into()) };
+    let arguments = ["-c", &file].map(OsString::from);
+    match options::parse(arguments.into_iter(), &DiskFiles) {
+        Ok(Parsed::Run(settings)) => settings
+            .control_socket
+            .ok_or_else(|| Failure::one(format!("{file} has no line with control_socket: the broker makes none."))),
+        Ok(_) => Err(Failure::one(format!("{file} is no configuration file."))),
+        Err(error) => Err(Failure::Usage(error.to_string())),
+    }
+}
+
+/// Any other request: rows are shown as they come where that can be.
+fn one(path: &Path, request: &Request, is_json: bool) -> Result<(), Failure> {
+    let mut out = io::BufWriter::new(io::stdout());
+    let mut listing = Listing::default();
+    let said = ask(path, request, &mut |line| {
+        match line {
+            Line::Columns(columns) => listing.columns = columns,
+            Line::Row(row) if is_json => json::write_row(&listing.columns, &row, &mut out)?,
+            Line::Row(row) => listing.rows.push(row),
+            Line::Ok(_) | Line::Error(_) => {}
+        }
+        Ok(())
+    })?;
+    for sentence in &said {
+        match is_json {
+            true => json::write_sentence(sentence, &mut out)?,
+            false => writeln!(out, "{}", table::shown(sentence))?,
+        }
+    }
+    if !is_json && !listing.columns.is_empty() {
+        table::write(&listing, width(), &mut out)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn show(listing: &Listing, is_json: bool) -> Result<(), Failure> {
+    let mut out = io::BufWriter::new(io::stdout());
+    if is_json {
+        listing.rows.iter().try_for_each(|row| json::write_row(&listing.columns, row, &mut out))?;
+    } else {
+        table::write(listing, width(), &mut out)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Of the terminal, if there is one.
+fn width() -> Option<usize> {
+    terminal_size(&io::stdout()).map(|(width, _)| width)
+}
+
+/// The clients, with rates if they are wanted: the difference of two looks.
+fn clients(path: &Path, has_rates: bool) -> Result<Listing, Failure> {
+    let (before, begun) = (list(path, &Request::Clients)?, Instant::now());
+    if !has_rates {
+        return Ok(before);
+    }
+    std::thread::sleep(RATE_SPAN);
+    let now = list(path, &Request::Clients)?;
+    Ok(rates::with_rates(now, Some((&before, begun.elapsed()))))
+}
+
+/// All of a list at once.
+fn list(path: &Path, request: &Request) -> Result<Listing, Failure> {
+    let mut listing = Listing::default();
+    ask(path, request, &mut |line| {
+        match line {
+            Line::Columns(columns) => listing.columns = columns,
+            Line::Row(row) => listing.rows.push(row),
+            Line::Ok(_) | Line::Error(_) => {}
+        }
+        Ok(())
+    })?;
+    Ok(listing)
+}
+
+/// Asks the broker; `each` is given the lines of a list. What is said at the end comes back.
+fn ask(
+    path: &Path,
+    request: &Request,
+    each: &mut dyn FnMut(Line) -> Result<(), Failure>,
+) -> Result<Vec<String>, Failure> {
+    let shown = path.display();
+    let mut stream = UnixStream::connect(path).map_err(|error| unreachable(path, &error))?;
+    let lost = |error: io::Error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            Failure::one(format!("The broker at {shown} does not answer: it is stopped, or far too busy."))
+        }
+        _ => Failure::one(format!("The broker at {shown} hung up: {error}.")),
+    };
+    stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
+    stream.write_all(&request.line()).map_err(lost)?;
+    let mut reader = BufReader::new(stream);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        reader.read_until(b'\n', &mut bytes).map_err(lost)?;
+        let Some(line) = bytes.strip_suffix(b"\n") else {
+            return Err(Failure::one(format!("The broker at {shown} hung up before its answer was complete.")));
+        };
+        match Line::parse(line) {
+            Some(Line::Ok(said)) => return Ok(said),
+            Some(Line::Error(why)) => return Err(Failure::Told(why)),
+            Some(line) => each(line)?,
+            None => return Err(Failure::one(format!("Whoever answers at {shown} is no broker of this version."))),
+        }
+    }
+}
+
+fn unreachable(path: &Path, error: &io::Error) -> Failure {
+    let path = path.display();
+    Failure::one(match error.kind() {
+        ErrorKind::NotFound => format!(
+            "There is no control socket at {path}: start the broker with --control-socket {path}, or name its own with --socket."
+        ),
+        ErrorKind::ConnectionRefused => format!(
+            "Nobody answers at {path}, a control socket of a broker that is gone: start it with --control-socket {path}."
+        ),
+        ErrorKind::PermissionDenied => {
+            format!("The control socket {path} is for the user the broker runs as, and for root: ask as one of them.")
+        }
+        _ => format!("The control socket {path} cannot be reached: {error}."),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(line: &str) -> String {
+        match command(line.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect()) {
+            Err(Failure::Usage(why)) => why,
+            _ => panic!("{line}"),
+        }
+    }
+
+    #[test]
+    fn wrong_words_are_told_the_nearest() {
+        for (line, told) in [
+            ("", "A command is missing; there are clients, sessions, subscriptions, retained, kick, session, log, stats, reload, top. See"),
+            ("stat", "There is no command 'stat'; the nearest is 'stats'."),
+            ("clients --jsn", "Unknown option --jsn; the nearest is --json. Behind -- nothing is an option."),
+            ("top x", "'x' is one word too many behind 'top'."),
+            ("top --interval 0", "Invalid value '0' for --interval: expected a number of seconds from 1 to 3600."),
+            ("--socket", "--socket needs a value."),
+            ("stats --payload", "--payload goes with 'retained' alone."),
+        ] {
+            let why = refused(line);
+            assert!(why.starts_with(told), "{line}: {why}");
+        }
+    }
+
+    #[test]
+    fn the_help_fits_a_terminal() {
+        for line in HELP.lines() {
+            assert!(line.len() <= 80 && line.is_ascii() && line.trim_end() == line, "{line}");
+        }
+    }
+}
