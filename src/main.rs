@@ -202,7 +202,8 @@ fn start(
         warn!("Warning: the service manager cannot be told how it goes: {error}.");
         Notify::default()
     });
-    let start = Start { settings, signals, doors, control, broker, keeper, notify, read_settings: Box::new(read_settings) };
+    let start =
+        Start { settings, signals, doors, control, broker, keeper, notify, read_settings: Box::new(read_settings) };
     server::run(start, || match daemon {
         Some(daemon) => daemon.is_serving(),
         None => Ok(()),

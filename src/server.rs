@@ -30,7 +30,9 @@ use crate::config::{Config, Rules};
 use crate::control::REQUEST_MAX;
 use crate::keeper::{Keeper, KeeperError};
 use crate::logger::{self, notice};
-use crate::net::{self, Accept, Caller, Control, ControlDoor, Doors, Left, ListenerId, OpenError, Place, Refusal, Transport};
+use crate::net::{
+    self, Accept, Caller, Control, ControlDoor, Doors, Left, ListenerId, OpenError, Place, Refusal, Transport,
+};
 use crate::options::{Settings, UsageError};
 use crate::os::{
     Notify, Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, memory_of_machine, print,

@@ -3,12 +3,12 @@
 //! or behind a topic: what comes or goes meanwhile may be in the list or not, and what changes is shown as it was when its row
 //! was made.
 
+use super::Broker;
 use super::index::SubscriptionKey;
 use super::link::Link;
 use super::message::Message;
 use super::retained::Found;
 use super::session::{Delivery, SINCE_UNKNOWN, Session};
-use super::Broker;
 use crate::control::{Column, Kind, Row};
 use crate::time::Millis;
 

@@ -37,7 +37,9 @@ impl Broker {
         let link = self.clients.sessions[session as usize].link;
         if link == NONE {
             let shown = excerpt(client_id);
-            return Err(format!("Client '{shown}' is not connected; 'session delete' ends the session that waits for it."));
+            return Err(format!(
+                "Client '{shown}' is not connected; 'session delete' ends the session that waits for it."
+            ));
         }
         self.note_time(now);
         self.close(link, CloseReason::kicked("the administrator of the broker ended this connection"), now);

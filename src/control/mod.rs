@@ -18,7 +18,7 @@ mod line;
 mod request;
 
 pub use line::{Column, Kind, Line, Row, fields};
-pub use request::{LOG_WORDS, Request};
+pub use request::{LOG_WORDS, Request, WORDS};
 
 /// Bytes of a request with its line feed: two words of 64 kB, as long as client ids and filters can be, each byte of which
 /// may have to be escaped.

@@ -25,8 +25,8 @@ pub enum Request {
     Reload,
 }
 
-/// The words of a request, and what may follow them.
-const WORDS: [&str; 9] =
+/// The first words of requests.
+pub const WORDS: [&str; 9] =
     ["clients", "sessions", "subscriptions", "retained", "kick", "session", "log", "stats", "reload"];
 
 /// In front of the filter of `retained`: payloads are wanted, too.
@@ -275,7 +275,10 @@ mod tests {
             ("retained delete a/# b", "'b' is one word too many behind 'retained delete'; "),
             ("retained a/#/b", "'a/#/b' is no topic filter: '+' fills a level, '#' the last one, and $share is for "),
             ("retained $share/g/a", "'$share/g/a' is no topic filter: "),
-            ("log", "'log' needs one of none, error, warning, notice, information, debug, subscribe, unsubscribe, all."),
+            (
+                "log",
+                "'log' needs one of none, error, warning, notice, information, debug, subscribe, unsubscribe, all.",
+            ),
             ("log info", "There is no log type 'info'; the nearest is 'information'."),
             ("log warn", "There is no log type 'warn'; the nearest is 'warning'."),
             ("log information debugg", "There is no log type 'debugg'; the nearest is 'debug'."),

@@ -148,6 +148,8 @@ impl Control {
                     if registry.register(&mut transport, Token(first + 1 + slot), both).is_err() {
                         continue;
                     }
+                    // It may have asked already.
+                    transport.edges.is_readable = true;
                     let (stage, deadline) = (Stage::Asking, now + ASKING);
                     calls[slot] = Some(Call { transport, caller, stage, bytes: Vec::new(), written: 0, deadline });
                 }
@@ -368,8 +370,7 @@ mod tests {
     #[test]
     fn more_callers_than_there_is_room_for_wait() {
         let mut office = Office::new("many");
-        let mut callers: Vec<_> =
-            (0..CALLS_MAX + 2).map(|_| UnixStream::connect(&office.path).unwrap()).collect();
+        let mut callers: Vec<_> = (0..CALLS_MAX + 2).map(|_| UnixStream::connect(&office.path).unwrap()).collect();
         callers.iter_mut().for_each(|caller| caller.write_all(b"stats\n").unwrap());
         let mut asked = 0;
         let mut answer = |_: &[u8], _: &mut Vec<u8>| {

@@ -4,6 +4,7 @@ use super::foreign::{FOREIGN, Foreign, Plan};
 use super::print::{GROUPS, text, usage};
 use super::table::{ALIASES, Occurs, Row, Scope};
 use super::value::Value;
+use crate::control;
 
 /// The options as the README shows them.
 fn markdown_table() -> String {
@@ -93,7 +94,15 @@ fn roff(text: &str) -> String {
 fn completion() -> String {
     let mut out =
         String::from("# Completion of midge's options in bash. Made from the table of options.\n_midge() {\n");
-    out.push_str("    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n    case $before in\n");
+    out.push_str("    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n");
+    out.push_str("    if [[ ${COMP_WORDS[1]} == ctl && $COMP_CWORD -gt 1 ]]; then\n        case $before in\n");
+    let (words, log_words) = (control::WORDS.join(" "), control::LOG_WORDS.join(" "));
+    out.push_str("            --socket|-c|--config-file) COMPREPLY=($(compgen -f -- \"$word\")) ;;\n");
+    out.push_str("            retained|session) COMPREPLY=($(compgen -W delete -- \"$word\")) ;;\n");
+    out.push_str(&format!("            log) COMPREPLY=($(compgen -W '{log_words}' -- \"$word\")) ;;\n"));
+    let flags = "--socket --config-file --json --now --payload --interval --help";
+    out.push_str(&format!("            *) COMPREPLY=($(compgen -W '{words} top {flags}' -- \"$word\")) ;;\n"));
+    out.push_str("        esac\n        return\n    fi\n    case $before in\n");
     for row in Row::flags() {
         let names: Vec<String> =
             row.names().map(|name| format!("--{name}")).chain(row.short.map(|letter| format!("-{letter}"))).collect();
@@ -109,7 +118,7 @@ fn completion() -> String {
     }
     let flags: Vec<String> = Row::flags().flat_map(Row::names).map(|name| format!("--{name}")).collect();
     let flags = flags.join(" ");
-    out.push_str(&format!("        *) COMPREPLY=($(compgen -W '{flags}' -- \"$word\")) ;;\n    esac\n}}\n"));
+    out.push_str(&format!("        *) COMPREPLY=($(compgen -W 'ctl {flags}' -- \"$word\")) ;;\n    esac\n}}\n"));
     out.push_str("complete -F _midge midge\n");
     out
 }

@@ -54,6 +54,8 @@ Options:
   -h, --help                this help
 ";
 
+const FLAGS: [&str; 7] = ["socket", "config-file", "interval", "json", "now", "payload", "help"];
+
 /// Between the two looks that a rate takes.
 const RATE_SPAN: Duration = Duration::from_secs(1);
 /// A broker that says nothing for so long does not turn.
@@ -160,7 +162,6 @@ fn flags() -> Options {
 }
 
 fn fault(fail: Fail) -> String {
-    const FLAGS: [&str; 7] = ["socket", "config-file", "interval", "json", "now", "payload", "help"];
     match fail {
         Fail::UnrecognizedOption(name) => {
             let nearest = FLAGS.iter().min_by_key(|flag| distance(name.as_bytes(), flag)).copied().unwrap_or_default();
@@ -317,6 +318,7 @@ fn unreachable(path: &Path, error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::{LOG_WORDS, WORDS};
 
     fn refused(line: &str) -> String {
         match command(line.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect()) {
@@ -328,7 +330,10 @@ mod tests {
     #[test]
     fn wrong_words_are_told_the_nearest() {
         for (line, told) in [
-            ("", "A command is missing; there are clients, sessions, subscriptions, retained, kick, session, log, stats, reload, top. See"),
+            (
+                "",
+                "A command is missing; there are clients, sessions, subscriptions, retained, kick, session, log, stats, reload, top. See",
+            ),
             ("stat", "There is no command 'stat'; the nearest is 'stats'."),
             ("clients --jsn", "Unknown option --jsn; the nearest is --json. Behind -- nothing is an option."),
             ("top x", "'x' is one word too many behind 'top'."),
@@ -338,6 +343,15 @@ mod tests {
         ] {
             let why = refused(line);
             assert!(why.starts_with(told), "{line}: {why}");
+        }
+    }
+
+    #[test]
+    fn help_and_man_page_name_every_word_and_flag() {
+        let man = include_str!("../../../packaging/man/midge-ctl.8").replace('\\', "");
+        for word in WORDS.iter().chain(&LOG_WORDS).chain(&["top"]).chain(&FLAGS) {
+            assert!(HELP.contains(word) || *word == "config-file", "{word}");
+            assert!(man.contains(word), "{word}");
         }
     }
 

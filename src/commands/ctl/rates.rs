@@ -20,7 +20,8 @@ pub fn with_rates(mut now: Listing, before: Option<(&Listing, Duration)>) -> Lis
         let rate = |now: Option<u64>, at: usize| -> Vec<u8> {
             let (Some(now), Some(elapsed)) = (now, elapsed) else { return Vec::new() };
             // Who connected since then began at 0.
-            let earlier = known.get(&row[id][..]).filter(|earlier| earlier[0] <= since).and_then(|it| it[at]).unwrap_or(0);
+            let earlier =
+                known.get(&row[id][..]).filter(|earlier| earlier[0] <= since).and_then(|it| it[at]).unwrap_or(0);
             per_second((now as u32).wrapping_sub(earlier as u32).into(), elapsed).into_bytes()
         };
         let (rate_in, rate_out) = (rate(received_now, 1), rate(sent_now, 2));
@@ -48,8 +49,7 @@ mod tests {
     use super::*;
 
     fn clients(rows: &[[&str; 4]]) -> Listing {
-        let columns =
-            [("id", Kind::Text), ("since", Kind::Span), ("received", Kind::Count), ("sent", Kind::Count)];
+        let columns = [("id", Kind::Text), ("since", Kind::Span), ("received", Kind::Count), ("sent", Kind::Count)];
         let columns = columns.map(|(name, kind)| (name.to_string(), kind)).to_vec();
         Listing { columns, rows: rows.iter().map(|row| row.map(|field| field.as_bytes().to_vec()).to_vec()).collect() }
     }

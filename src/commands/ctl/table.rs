@@ -148,8 +148,11 @@ mod tests {
         let columns = columns.map(|(name, kind)| (name.to_string(), kind)).to_vec();
         let row = |fields: [&str; 4]| fields.map(|field| field.as_bytes().to_vec()).to_vec();
         let long = "x".repeat(60);
-        let rows =
-            vec![row(["thermometer", "7", "5000", "eve"]), row(["a\x1b[2J\u{202e}'", "1000", "", ""]), row([&long, "1", "2", "b"])];
+        let rows = vec![
+            row(["thermometer", "7", "5000", "eve"]),
+            row(["a\x1b[2J\u{202e}'", "1000", "", ""]),
+            row([&long, "1", "2", "b"]),
+        ];
         let listing = Listing { columns, rows };
         let pad = " ".repeat(37);
         let expected = [

@@ -14,8 +14,7 @@ use crate::os::{Keys, Pressed, terminal_size};
 /// Where there is no terminal, as on one of usual height.
 const HEIGHT: usize = 24;
 /// Of a client, in this order.
-const COLUMNS: [&str; 9] =
-    ["id", "received_per_s", "sent_per_s", "queue", "queue_bytes", "in_flight", "dropped", "since", "address"];
+const COLUMNS: [&str; 8] = ["id", "received_per_s", "sent_per_s", "queue", "in_flight", "dropped", "since", "address"];
 /// An id takes no more than leaves room for the rest on a terminal of usual width.
 const ID_MAX: usize = 18;
 
@@ -213,10 +212,10 @@ mod tests {
 midge up 1d01h, clients 3, away 0, subscriptions 0, retained 0
 messages/s in 1252.5, out 0.0, lost 0 in all, memory 4.7M of 95M
 
-ID                    IN/S  OUT/S  QUEUE  BYTES  FLIGHT  LOST  SINCE  ADDRESS
-a-device-with-a-l~  1250.0    0.0      5   2.0k       1     3  2h00m  192.0.2.100:50
-lamp                   2.5    0.0      5   2.0k       1     3  2h00m  192.0.2.100:50
-clock                  0.0    0.0      5   2.0k       1     3  2h00m  192.0.2.100:50";
+ID                    IN/S  OUT/S  QUEUE  FLIGHT  LOST  SINCE  ADDRESS
+a-device-with-a-l~  1250.0    0.0      5       1     3  2h00m  192.0.2.100:50123
+lamp                   2.5    0.0      5       1     3  2h00m  192.0.2.100:50123
+clock                  0.0    0.0      5       1     3  2h00m  192.0.2.100:50123";
         assert_eq!(picture(&now, Some(&before), Some(80), 24).join("\n"), expected);
         for height in 1..8 {
             let shown = picture(&now, Some(&before), Some(80), height);
