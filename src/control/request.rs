@@ -68,7 +68,7 @@ impl Request {
                 [action, id] if action == "delete" => Ok(Request::DeleteSession(id.clone())),
                 [action, _, more, ..] if action == "delete" => Err(stray("session delete", more)),
                 [action, ..] if action != "delete" => {
-                    Err(format!("'session' knows no '{action}'; the nearest is 'delete'."))
+                    Err(format!("'session' knows no '{}'; the nearest is 'delete'.", shortened(action)))
                 }
                 _ => Err("'session' needs 'delete' and the id of a client.".to_string()),
             },
@@ -140,16 +140,17 @@ fn stray(word: &str, more: &str) -> String {
 
 /// What was written, and what was meant.
 fn unknown(word: &str, words: &[&str]) -> String {
+    let shown = shortened(word);
     // The beginning of a word is nearer to it than any other.
     let begun = words.iter().find(|it| word.len() > 1 && it.starts_with(word));
-    let nearest = begun.or_else(|| words.iter().min_by_key(|it| distance(shortened(word).as_bytes(), it)));
+    let nearest = begun.or_else(|| words.iter().min_by_key(|it| distance(shown.as_bytes(), it)));
     let nearest = nearest.copied().unwrap_or_default();
-    format!("'{}'; the nearest is '{nearest}'", shortened(word))
+    format!("'{shown}'; the nearest is '{nearest}'")
 }
 
-/// As much as is worth repeating.
-fn shortened(word: &str) -> &str {
-    word.char_indices().nth(40).map_or(word, |(end, _)| &word[..end])
+/// As much as is worth repeating, and can be in a sentence.
+fn shortened(word: &str) -> String {
+    word.chars().take(40).filter(|letter| !letter.is_control()).collect()
 }
 
 fn listed(words: &[&str]) -> String {

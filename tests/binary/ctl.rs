@@ -160,10 +160,7 @@ fn clients_sessions_and_subscriptions_are_shown_to_people_and_to_programs() {
     let table = site.told(&["clients", "--now"]);
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 2, "{table}");
-    assert!(
-        lines[0].starts_with("ID              ADDRESS          USER  VERSION  SINCE"),
-        "{table}"
-    );
+    assert!(lines[0].starts_with("ID              ADDRESS          USER  VERSION  SINCE"), "{table}");
     assert!(lines[1].starts_with("lamp \"1\"\\u{7f}  127.0.0.1:"), "{table}");
     assert!(lines[1].contains("  -     5.0         ") && lines[1].contains("  1m00s     1      0 "), "{table}");
     let json = site.told(&["clients", "--json", "--now"]);
@@ -179,7 +176,7 @@ fn clients_sessions_and_subscriptions_are_shown_to_people_and_to_programs() {
     assert_eq!(json, expected);
     for words in [&["subscriptions"][..], &["subscriptions", "lamp \"1\"\x7f"]] {
         let table = site.told(words);
-        let expected = "ID               FILTER   QOS  OPTIONS  SUB-ID  SHARE\n\
+        let expected = "ID              FILTER   QOS  OPTIONS  SUB-ID  SHARE\n\
                         lamp \"1\"\\u{7f}  house/+    1  -             -  -\n";
         assert_eq!(table, expected);
     }
@@ -296,7 +293,7 @@ fn top_goes_on_picture_after_picture() {
     let site = Site::new("ctl-top");
     let _client = site.client("lamp");
     let mut top = ctl_command(&["--socket", &site.socket(), "top", "--interval", "1"]);
-    let mut child = top.stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = top.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     for picture in 0..2 {
         let line = lines.next().unwrap();

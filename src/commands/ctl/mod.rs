@@ -103,7 +103,7 @@ impl Listing {
 pub fn run(arguments: Vec<OsString>) -> u8 {
     let complain = |why: &str| {
         // Not eprintln, which panics if standard error is closed.
-        let _ = writeln!(io::stderr(), "Error: {why}");
+        let _ = writeln!(io::stderr(), "Error: {}", table::shown(why));
     };
     match command(arguments) {
         Ok(()) | Err(Failure::ReaderGone) => 0,
