@@ -33,7 +33,7 @@
 //! bin/         midge-load, the load program: a binary of its own on top of the codec
 //! ```
 //!
-//! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os, config, time`;
+//! Dependencies point down only: `main -> options, config, server`; `server -> admin, net, os, broker`; `net -> os, config, time`;
 //! `broker -> access, codec, topic, wheel, buffer, time, config, control, logger` (of that, only how a line is marked);
 //! `control -> config, spelling, topic`; `admin -> broker, control, logger, net`; `commands -> control, options, os, spelling`;
 //! `config -> access, codec`; `options -> config, spelling`; `rights -> access, options, os`; `verifier -> access, broker`;

@@ -91,12 +91,12 @@ fn test(mut settings: Settings) -> ExitCode {
     for (option, path) in log_files.chain(store.as_deref().map(|path| ("persistence_location", path))) {
         faults.extend(without_parent(option, path));
     }
-    if let Some(path) = &settings.control_socket {
-        faults.extend(without_parent("control_socket", path));
-    }
-    // Init scripts make this one just before they start the broker.
-    if let Some(told) = settings.startup.pid_file.as_deref().and_then(|path| without_parent("pid_file", path)) {
-        warn(&told);
+    // Init scripts make these just before they start the broker.
+    let made_late = [("pid_file", &settings.startup.pid_file), ("control_socket", &settings.control_socket)];
+    for (option, path) in made_late {
+        if let Some(told) = path.as_deref().and_then(|path| without_parent(option, path)) {
+            warn(&told);
+        }
     }
     if faults.is_empty() {
         let _ = writeln!(io::stdout(), "Configuration file is OK.");

@@ -61,6 +61,8 @@ impl Broker {
         if let Some(session) = self.clients.find_session(client_id) {
             self.end_session(session, now);
         }
+        // Whoever ordered it takes it for done.
+        self.save_now(now);
         Ok(())
     }
 
@@ -79,6 +81,14 @@ impl Broker {
     /// saw they saw.
     pub fn delete_retained(&mut self, deletion: &mut Deletion, now: Millis) -> bool {
         self.note_time(now);
+        let is_over = self.delete_some_retained(deletion, now);
+        if is_over && deletion.removed > 0 {
+            self.save_now(now);
+        }
+        is_over
+    }
+
+    fn delete_some_retained(&mut self, deletion: &mut Deletion, now: Millis) -> bool {
         let mut budget = LOOKED_MAX;
         for _ in 0..REMOVED_MAX {
             if budget == 0 {

@@ -62,7 +62,7 @@ pub struct Settings {
     pub local_only: bool,
     pub log: LogConfig,
     pub startup: Startup,
-    /// Where `midge ctl` finds the broker, if it is to.
+    /// The Unix socket where `midge ctl` finds the broker. None unless it is asked for: nothing listens that nobody wanted.
     pub control_socket: Option<PathBuf>,
     pub config_file: Option<PathBuf>,
     /// Lines for the log, once there is one: what was asked for and will not be done.

@@ -1,8 +1,10 @@
 //! `midge ctl` and the control socket.
 
-use std::fs;
+use std::ffi::CStr;
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -248,6 +250,16 @@ fn what_is_logged_changes_until_the_next_reload() {
 }
 
 #[test]
+fn where_rust_log_decides_what_is_logged_nothing_else_does() {
+    let folder = Folder::new("ctl-rust-log");
+    let socket = folder.path("sock").to_str().unwrap().to_string();
+    let midge = Midge::start(&["-p", "0", "--control-socket", &socket], Some("info"));
+    midge.start_lines();
+    let told = refusal(&ctl(&socket, &["log", "debug"]), 1);
+    assert_eq!(told, "Error: RUST_LOG is set where the broker was started, and decides what is logged.\n");
+}
+
+#[test]
 fn a_reload_answers_with_what_was_refused_and_may_move_the_socket() {
     let site = Site::new("ctl-reload");
     site.folder.write("m.conf", &format!("{BASE}control_socket {{}}/sock\nmax_qos 7\n"));
@@ -367,4 +379,73 @@ fn programs_that_quarrel_over_an_id_are_named_in_the_log() {
     let line = site.midge.line_with("Warning: client");
     assert!(line.starts_with("Warning: client 'x' connected anew 3 times in "), "{line}");
     assert!(line.contains(" s from 127.0.0.1 while it was connected: either two programs there use this id"), "{line}");
+}
+
+/// Both ends of a pseudo-terminal with 10 lines of 60 columns.
+fn terminal() -> (File, File) {
+    // SAFETY: posix_openpt takes no pointers, and nobody else owns the descriptor it gives; the others take that, and ptsname_r
+    // a buffer with its length; winsize is what the kernel reads for TIOCSWINSZ.
+    let (near, path) = unsafe {
+        let near = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY);
+        assert!(near >= 0 && libc::grantpt(near) == 0 && libc::unlockpt(near) == 0);
+        let mut path = [0u8; 64];
+        assert_eq!(libc::ptsname_r(near, path.as_mut_ptr().cast(), path.len()), 0);
+        let size = libc::winsize { ws_row: 10, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 };
+        assert_eq!(libc::ioctl(near, libc::TIOCSWINSZ, &raw const size), 0);
+        (
+            File::from(OwnedFd::from_raw_fd(near)),
+            CStr::from_bytes_until_nul(&path).unwrap().to_str().unwrap().to_string(),
+        )
+    };
+    let far = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path).unwrap();
+    (near, far)
+}
+
+/// Its flags: whether it echoes, waits for whole lines, and makes signals of keys.
+fn mode(terminal: &File) -> libc::tcflag_t {
+    // SAFETY: termios is plain data for which all zeros is a valid value, and tcgetattr fills it.
+    unsafe {
+        let mut mode: libc::termios = std::mem::zeroed();
+        assert_eq!(libc::tcgetattr(terminal.as_raw_fd(), &mut mode), 0);
+        mode.c_lflag
+    }
+}
+
+#[test]
+fn top_leaves_the_terminal_as_it_was() {
+    let site = Site::new("ctl-screen");
+    let _client = site.client("lamp");
+    for end in ["q", "\x03", "TERM"] {
+        let (mut near, far) = terminal();
+        let before = mode(&far);
+        let stdio = || Stdio::from(far.try_clone().unwrap());
+        let mut top = ctl_command(&["--socket", &site.socket(), "top", "--interval", "3600"]);
+        let mut child = top.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
+        // The last of a picture: nothing below it.
+        let picture = read_until(&mut near, "\x1b[J");
+        let lines: Vec<&str> = picture.split("\x1b[K").collect();
+        assert!(lines[0].starts_with("\x1b[?1049h\x1b[?25l\x1b[Hmidge up "), "{lines:?}");
+        assert!(lines.iter().any(|line| line.trim_start().starts_with("lamp  ")), "{lines:?}");
+        assert_ne!(mode(&far), before);
+        match end {
+            "TERM" => {
+                let kill = format!("kill -TERM {}", child.id());
+                assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+            }
+            key => near.write_all(key.as_bytes()).unwrap(),
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{end:?}");
+        assert_eq!(mode(&far), before);
+        read_until(&mut near, "\x1b[?25h\x1b[?1049l");
+    }
+}
+
+/// What is read from a terminal up to this.
+fn read_until(terminal: &mut File, end: &str) -> String {
+    let (mut seen, mut bytes) = (String::new(), [0; 4096]);
+    while !seen.contains(end) {
+        let count = terminal.read(&mut bytes).unwrap();
+        seen.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    seen
 }

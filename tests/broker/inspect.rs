@@ -18,9 +18,9 @@ fn a_client_is_shown_with_what_it_does_and_what_waits_for_it() {
     w.tell(p, "PUBLISH #2 q1 a/2 12345");
     w.tell(p, "PUBLISH b x");
     let rows = w.rows(Inspection::clients());
-    // Sent: the first, and what needs no acknowledgement waits behind the second.
+    // The second waits for an acknowledgement of the first.
     let expected = [
-        "s\\\\1|192.0.2.7:40000|eve|5.0|75|60|2|2|10|0|1|0|1|0|".to_string(),
+        "s\\\\1|192.0.2.7:40000|eve|5.0|75|60|2|1|8|0|1|0|2|0|".to_string(),
         "p|192.0.2.7:40001||3.1.1|75|0|0|0|0|0|0|3|0|0|".to_string(),
     ];
     assert_eq!(rows, expected);
