@@ -33,13 +33,15 @@
 //! bin/         midge-load, the load program: a binary of its own on top of the codec
 //! ```
 //!
-//! Dependencies point down only: `main -> options, config, server`; `server -> admin, net, os, broker`; `net -> os, config, time`;
-//! `broker -> access, codec, topic, wheel, buffer, time, config, control, logger` (of that, only how a line is marked);
+//! Dependencies point down only: `main -> options, config, server`; `server -> admin, net, os, broker`;
+//! `net -> os, config, time`; `broker -> access, codec, topic, wheel, buffer, time, config, control, logger` (of that, only how a
+//! line is marked);
 //! `control -> config, spelling, topic`; `admin -> broker, control, logger, net`; `commands -> control, options, os, spelling`;
 //! `config -> access, codec`; `options -> config, spelling`; `rights -> access, options, os`; `verifier -> access, broker`;
 //! `logger -> config, os`; `codec -> topic`; `access -> topic, time, spelling`; `journal -> os`; `keeper -> journal, broker`;
 //! leaves use `std` alone. `mio` and sockets appear only in `server`, `net` and `os`, `libc` there and in `journal/disk.rs`, which
-//! alone touches the store's files; `unsafe` only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its own `os.rs`.
+//! alone touches the store's files; `unsafe` only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its
+//! own `os.rs`; `midge ctl` has one at a time, to the control socket.
 
 pub mod access;
 pub mod admin;

@@ -257,9 +257,8 @@ impl Server {
                         self.stop();
                         return Ok(());
                     }
-                    Signal::Hangup => {
-                        self.reload();
-                    }
+                    // What was refused is in the log.
+                    Signal::Hangup => drop(self.reload()),
                     Signal::Rotate => logger::reopen(),
                     Signal::User1 => {
                         self.broker.save_now(self.now);

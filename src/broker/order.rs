@@ -77,8 +77,8 @@ impl Broker {
         session.ok_or_else(|| format!("There is no client '{}', connected or away.", excerpt(client_id)))
     }
 
-    /// Removes some more retained messages; says whether that was all. Subscribers are told nothing, as when a message expires: what they
-    /// saw they saw.
+    /// Removes some more retained messages; says whether that was all. Subscribers are told nothing, as when a message expires: what
+    /// they saw they saw.
     pub fn delete_retained(&mut self, deletion: &mut Deletion, now: Millis) -> bool {
         self.note_time(now);
         let is_over = self.delete_some_retained(deletion, now);

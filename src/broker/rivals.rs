@@ -3,6 +3,7 @@
 //! costs nothing while nobody takes over anything, and a flood of made-up quarrels drives out no more than older ones.
 
 use super::Broker;
+use super::close::excerpt;
 use super::link::Peer;
 use crate::time::Millis;
 
@@ -87,19 +88,21 @@ impl Broker {
         if !rival.is_to_be_told() {
             return;
         }
+        // Behind a longer one there would be no room for the rest of the line.
+        let shown = excerpt(client_id);
         let (count, seconds) = (rival.take_overs, (rival.last - rival.began).0.div_ceil(1000));
         if rival.is_quarrel() {
             let (one, other) = (rival.other.ip(), rival.present.ip());
             log::warn!(
                 client = client_id;
-                "Warning: client id '{client_id}' is used by two devices in turn: {one} and {other} ({count} take-overs in \
+                "Warning: client id '{shown}' is used by two devices in turn: {one} and {other} ({count} take-overs in \
                  {seconds} s). Give each its own id."
             );
         } else {
             // From one address it may as well be one device that loses its connection and does not notice.
             log::warn!(
                 client = client_id;
-                "Warning: client '{client_id}' connected anew {count} times in {seconds} s from {} while it was connected: \
+                "Warning: client '{shown}' connected anew {count} times in {seconds} s from {} while it was connected: \
                  either two programs there use this id, or its connection breaks.",
                 rival.present.ip()
             );

@@ -1,6 +1,6 @@
 //! What else the system is asked for besides sockets: signals, users, the background, the descriptor limit, who holds a port, a
-//! descriptor in reserve, memory given back, a file's lock, configuration files, the local time, a terminal; and what the system is told: the
-//! process id, and how the service does. Knows nothing of MQTT. Together with `net` the only place with `unsafe`.
+//! descriptor in reserve, memory given back, a file's lock, configuration files, the local time, a terminal; and what the system
+//! is told: the process id, and how the service does. Knows nothing of MQTT. Together with `net` the only place with `unsafe`.
 //!
 //! A start as a service asks for them in this order: `set_umask`, `daemonize`, `choose_privileges` and `Signals::new`; when the
 //! listeners are open `become_user`; with the store `PidFile::write`; and when everything is there `Daemon::is_serving` and

@@ -26,8 +26,8 @@ pub enum Pressed {
     End,
 }
 
-/// Standard input as keys. Signals that would end the process are read, too, so that it can leave the terminal as it was; and when
-/// it is dropped, that has the mode it had.
+/// Standard input as keys. Signals that would end the process are read, too, so that it can leave the terminal as it was; and
+/// when it is dropped, that has the mode it had.
 pub struct Keys {
     signals: Signals,
     /// Nothing if standard input is no terminal, or has ended.

@@ -1,4 +1,5 @@
-//! The fuzz target of the control socket: what a broker reads from whoever connects there, and what `midge ctl` reads of the answer.
+//! The fuzz target of the control socket: what a broker reads from whoever connects there, and what `midge ctl` reads of the
+//! answer.
 
 use midge::control::{Line, Request, WORDS, fields};
 

@@ -1,5 +1,5 @@
-//! Answers for programs: one object a line (JSON Lines), so that a list of any length can be read as it comes. What is not known is
-//! null; spans are seconds, sizes bytes. Bytes that are no UTF-8, which only payloads have, become U+FFFD.
+//! Answers for programs: one object a line (JSON Lines), so that a list of any length can be read as it comes. What is not known
+//! is null; spans are seconds, sizes bytes. Bytes that are no UTF-8, which only payloads have, become U+FFFD.
 
 use std::io::{self, Write};
 

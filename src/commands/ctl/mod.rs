@@ -283,19 +283,24 @@ fn ask(
     stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
     stream.write_all(&request.line()).map_err(lost)?;
     let mut reader = BufReader::new(stream);
-    let mut bytes = Vec::new();
+    let (mut bytes, mut width) = (Vec::new(), 0);
+    let strange = || Failure::one(format!("Whoever answers at {shown} is no broker of this version."));
     loop {
         bytes.clear();
         reader.read_until(b'\n', &mut bytes).map_err(lost)?;
         let Some(line) = bytes.strip_suffix(b"\n") else {
             return Err(Failure::one(format!("The broker at {shown} hung up before its answer was complete.")));
         };
-        match Line::parse(line) {
-            Some(Line::Ok(said)) => return Ok(said),
-            Some(Line::Error(why)) => return Err(Failure::Told(why)),
-            Some(line) => each(line)?,
-            None => return Err(Failure::one(format!("Whoever answers at {shown} is no broker of this version."))),
+        let line = Line::parse(line).ok_or_else(strange)?;
+        match &line {
+            Line::Ok(said) => return Ok(said.clone()),
+            Line::Error(why) => return Err(Failure::Told(why.clone())),
+            Line::Columns(columns) => width = columns.len(),
+            // Whoever looks at a row finds a field for each column.
+            Line::Row(row) if row.len() != width || width == 0 => return Err(strange()),
+            Line::Row(_) => {}
         }
+        each(line)?;
     }
 }
 

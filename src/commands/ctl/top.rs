@@ -1,5 +1,5 @@
-//! `midge ctl top`: the busiest clients, and the totals, again and again. On a terminal the picture stands still and is drawn over;
-//! elsewhere each one follows the one before.
+//! `midge ctl top`: the busiest clients, and the totals, again and again. On a terminal the picture stands still and is drawn
+//! over; elsewhere each one follows the one before.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
