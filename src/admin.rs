@@ -18,8 +18,15 @@ pub enum Answer {
 }
 
 impl Answer {
-    fn of(result: Result<(), String>, said: impl FnOnce() -> String) -> Answer {
-        Answer::Said(result.map(|()| said()).map_err(|why| vec![why]))
+    /// What was done is logged, with who ordered it.
+    fn of(result: Result<(), String>, caller: Caller, done: String) -> Answer {
+        match result {
+            Ok(()) => {
+                info!("Control: {done} It was ordered by {caller}.");
+                Answer::Said(Ok(done))
+            }
+            Err(why) => Answer::Said(Err(vec![why])),
+        }
     }
 
     /// Does what a request wants, or as much of it as is done at once. Nothing if it is a reload, which is the server's business.
@@ -43,16 +50,18 @@ impl Answer {
                 Answer::Deletion(Deletion::new(&filter))
             }
             Request::Kick(id) => {
-                info!("Control: {caller} disconnects client '{id}'.");
-                Answer::of(broker.kick(&id, now), || format!("Client '{id}' was disconnected."))
+                let result = broker.kick(&id, now);
+                Answer::of(result, caller, format!("Client '{id}' was disconnected."))
             }
             Request::DeleteSession(id) => {
-                info!("Control: {caller} deletes the session of client '{id}'.");
-                Answer::of(broker.delete_session(&id, now), || format!("The session of client '{id}' was deleted."))
+                let result = broker.delete_session(&id, now);
+                Answer::of(result, caller, format!("The session of client '{id}' was deleted."))
             }
             Request::Log(types) => {
+                // Before they change, for they may leave this line out.
                 info!("Control: {caller} sets the log types.");
-                Answer::of(logger::set_types(&types), || "The log types hold until the next reload.".to_string())
+                let said = || "The log types hold until the next reload.".to_string();
+                Answer::Said(logger::set_types(&types).map(|()| said()).map_err(|why| vec![why]))
             }
             Request::Reload => {
                 info!("Control: {caller} asks for a reload.");

@@ -5,7 +5,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::Path;
 
-use log::{error, warn};
+use log::{error, info, warn};
 use mio::{Interest, Registry, Token};
 
 use super::{Accept, Caller, Left, Listener, OpenError, Transport};
@@ -44,6 +44,7 @@ impl ControlDoor {
     /// When that is not to be had; a socket that answers is somebody else's, and left alone.
     pub fn open(path: &Path) -> Result<ControlDoor, OpenError> {
         let listener = Listener::unix(path, None, Some(MODE))?;
+        info!("Opening control socket {}.", path.display());
         Ok(ControlDoor { listener, is_ready: true, retry_at: None })
     }
 

@@ -209,7 +209,7 @@ fn retained_messages_are_listed_and_deleted() {
     assert_eq!(site.told(&["retained", "delete", "a/+"]), "2 retained messages were deleted.\n");
     assert_eq!(site.told(&["--json", "retained", "delete", "b"]), "{\"ok\":\"1 retained message was deleted.\"}\n");
     assert_eq!(site.told(&["retained"]), "TOPIC  SIZE  QOS  EXPIRES\n");
-    let line = site.midge.line_with("Control: ");
+    let line = site.midge.line_with("Control: pid ");
     assert!(line.starts_with("Control: pid ") && line.ends_with(" deletes the retained messages of 'a/+'."), "{line}");
 }
 
@@ -218,6 +218,8 @@ fn clients_are_disconnected_and_sessions_deleted() {
     let site = Site::new("ctl-orders");
     let mut lamp = site.client("lamp");
     assert_eq!(site.told(&["kick", "lamp"]), "Client 'lamp' was disconnected.\n");
+    let line = site.midge.line_with("Control: ");
+    assert!(line.starts_with("Control: Client 'lamp' was disconnected. It was ordered by pid "), "{line}");
     let farewell = lamp.next(|packet| format!("{packet:?}")).unwrap();
     assert!(farewell.contains("AdministrativeAction"), "{farewell}");
     assert!(lamp.next(|_| ()).is_none());

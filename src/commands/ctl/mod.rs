@@ -56,6 +56,9 @@ Options:
 
 const FLAGS: [&str; 7] = ["socket", "config-file", "interval", "json", "now", "payload", "help"];
 
+/// Options that mean something to one command only.
+const BELONGING: [(&str, &str); 3] = [("now", "clients"), ("payload", "retained"), ("interval", "top")];
+
 /// Between the two looks that a rate takes.
 const RATE_SPAN: Duration = Duration::from_secs(1);
 /// A broker that says nothing for so long does not turn.
@@ -126,9 +129,17 @@ fn command(arguments: Vec<OsString>) -> Result<(), Failure> {
         io::stdout().write_all(HELP.as_bytes())?;
         return Ok(());
     }
+    for (flag, word) in BELONGING {
+        if given.opt_present(flag) && given.free.first().is_some_and(|given| given != word) {
+            return Err(Failure::Usage(format!("--{flag} goes with '{word}' alone.")));
+        }
+    }
     let interval = interval(&given)?;
     let is_top = given.free.first().is_some_and(|word| word == "top");
     let request = match is_top {
+        true if given.opt_present("json") => {
+            return Err(Failure::Usage("top is for people: --json goes with 'clients' and 'stats'.".to_string()));
+        }
         true if given.free.len() > 1 => {
             return Err(Failure::Usage(format!("'{}' is one word too many behind 'top'.", given.free[1])));
         }
@@ -344,6 +355,9 @@ mod tests {
             ("top x", "'x' is one word too many behind 'top'."),
             ("top --interval 0", "Invalid value '0' for --interval: expected a number of seconds from 1 to 3600."),
             ("--socket", "--socket needs a value."),
+            ("stats --now", "--now goes with 'clients' alone."),
+            ("clients --interval 2", "--interval goes with 'top' alone."),
+            ("top --json", "top is for people: --json goes with 'clients' and 'stats'."),
             ("stats --payload", "--payload goes with 'retained' alone."),
         ] {
             let why = refused(line);

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::Listing;
 use crate::control::Kind;
 
+/// No client sends so much between two looks.
+const GROWTH_MAX: u32 = u32::MAX / 2;
+
 /// The list of clients with a rate behind each counter: what came and went since the list `before`, so long ago; not known
 /// without one. The counters begin anew at 2^32.
 pub fn with_rates(mut now: Listing, before: Option<(&Listing, Duration)>) -> Listing {
@@ -22,7 +25,12 @@ pub fn with_rates(mut now: Listing, before: Option<(&Listing, Duration)>) -> Lis
             // Who connected since then began at 0.
             let earlier =
                 known.get(&row[id][..]).filter(|earlier| earlier[0] <= since).and_then(|it| it[at]).unwrap_or(0);
-            per_second((now as u32).wrapping_sub(earlier as u32).into(), elapsed).into_bytes()
+            // Or came back so soon that it cannot be told by its time.
+            let grown = match (now as u32).wrapping_sub(earlier as u32) {
+                grown @ 0..=GROWTH_MAX => grown.into(),
+                _ => now,
+            };
+            per_second(grown, elapsed).into_bytes()
         };
         let (rate_in, rate_out) = (rate(received_now, 1), rate(sent_now, 2));
         row.insert(sent + 1, rate_out);
@@ -56,12 +64,13 @@ mod tests {
 
     #[test]
     fn rates_are_differences_per_second() {
-        let before = clients(&[["a", "10", "100", "4294967295"], ["b", "50", "70", "70"]]);
-        let now = clients(&[["b", "1", "4", "0"], ["a", "12", "125", "14"], ["c", "0", "3", "0"]]);
+        let before = clients(&[["a", "10", "100", "4294967295"], ["b", "50", "70", "70"], ["d", "0", "100", "0"]]);
+        let now =
+            clients(&[["b", "1", "4", "0"], ["a", "12", "125", "14"], ["c", "0", "3", "0"], ["d", "0", "6", "0"]]);
         let both = with_rates(now.clone(), Some((&before, Duration::from_secs(2))));
         let rates: Vec<String> = both.rows.iter().map(|row| String::from_utf8(row[4..].join(&b' ')).unwrap()).collect();
-        // The second came back meanwhile, the first counter of the other went past its end, and the third is new.
-        assert_eq!(rates, ["2.0 0.0", "12.5 7.5", "1.5 0.0"]);
+        // Two came back meanwhile, a counter of another one went past its end, and one is new.
+        assert_eq!(rates, ["2.0 0.0", "12.5 7.5", "1.5 0.0", "3.0 0.0"]);
         assert_eq!(both.column("received_per_s"), Some(4));
         let first = with_rates(now, None);
         assert!(first.rows.iter().all(|row| row[4].is_empty() && row[5].is_empty()));
