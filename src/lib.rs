@@ -6,7 +6,9 @@
 //!
 //! ```text
 //! main.rs      flags and file -> Settings -> logger -> listeners -> no more privileges -> store -> server::run; exit code
-//! commands/    what the program does besides serving: midge passwd
+//! commands/    what the program does besides serving: passwd, and ctl, which asks a running broker
+//! control/     what that and the broker say to each other: requests, and lists of fields; pure
+//! admin.rs     what is asked at the control socket, done
 //! options/     one table: every option once; flags, the configuration file, help and man pages are read from it
 //! logger/      log lines in Mosquitto's form and to its destinations, and what repeats among them
 //! config.rs    Config: every number with unit, default and the reason for it
@@ -15,11 +17,11 @@
 //! verifier.rs  the helper thread that checks passwords
 //! server.rs    THE LOOP: the only file that reads the clock or calls poll; the order of a turn
 //! net/         doors (all listeners: opening, reload, what is not there yet), listener and transport (TCP, Unix, WebSocket):
-//!              what turns sockets into MQTT bytes and back;
+//!              what turns sockets into MQTT bytes and back; control, the socket for whoever administers the broker;
 //!              websocket/ is the codec of that protocol, pure
 //! os/          what else the system is asked for and told: signals, users, the background, pid file, service manager,
 //!              descriptor limit, who holds a port, a descriptor in reserve, memory given back, a file's lock, a file that is
-//!              changed as a whole, randomness, a terminal that shows nothing, the local time
+//!              changed as a whole, randomness, the terminal, the local time
 //! journal/     the store's files: frames, generations, what to do at start; knows no MQTT
 //! time.rs      Millis since start: a value, never a clock
 //! wheel.rs     hashed timer wheel; knows neither connections nor MQTT
@@ -32,20 +34,25 @@
 //! bin/         midge-load, the load program: a binary of its own on top of the codec
 //! ```
 //!
-//! Dependencies point down only: `main -> options, config, server`; `server -> net, os, broker`; `net -> os, config, time`;
-//! `broker -> access, codec, topic, wheel, buffer, time, config, logger` (of that, only how a line is marked);
-//! `commands -> access, options, os, spelling`; `config -> access, codec`; `options -> config, spelling`;
+//! Dependencies point down only: `main -> options, config, server`; `server -> admin, net, os, broker`;
+//! `net -> os, config, time`; `broker -> access, codec, topic, wheel, buffer, time, config, control, logger` (of that, only how a
+//! line is marked);
+//! `control -> config, spelling, topic`; `admin -> broker, control, logger, net`;
+//! `commands -> access, control, options, os, spelling`; `config -> access, codec`; `options -> config, spelling`;
 //! `rights -> access, options, os`; `verifier -> access, broker`; `logger -> config, os`; `codec -> topic`;
 //! `access -> topic, time, spelling`; `journal -> os`; `keeper -> journal, broker`;
 //! leaves use `std` alone. `mio` and sockets appear only in `server`, `net` and `os`, `libc` there and in `journal/disk.rs`, which
-//! alone touches the store's files; `unsafe` only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its own `os.rs`.
+//! alone touches the store's files; `unsafe` only in `net` and `os`. The load program has sockets of its own, and `unsafe` in its
+//! own `os.rs`; `midge ctl` has one at a time, to the control socket.
 
 pub mod access;
+pub mod admin;
 pub mod broker;
 pub mod buffer;
 pub mod codec;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod journal;
 pub mod keeper;
 pub mod logger;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use log::{Level, error, info, log_enabled, warn};
 use midge::config::{Domain, Host, ListenerConfig, LogDestination};
-use midge::net::{self, Inherited};
+use midge::net::{self, Control, ControlDoor, Inherited};
 use midge::options::{self, Parsed, Settings, Store, UsageError};
 use midge::os::{self, Counting, Daemon, DiskFiles, Notify, Owner, PidFile, Privileges, Signals, UserError};
 use midge::server::{self, Start};
@@ -95,9 +95,12 @@ fn test(mut settings: Settings) -> ExitCode {
     for (option, path) in log_files.chain(store.as_deref().map(|path| ("persistence_location", path))) {
         faults.extend(without_parent(option, path));
     }
-    // Init scripts make this one just before they start the broker.
-    if let Some(told) = settings.startup.pid_file.as_deref().and_then(|path| without_parent("pid_file", path)) {
-        warn(&told);
+    // Init scripts make these just before they start the broker.
+    let made_late = [("pid_file", &settings.startup.pid_file), ("control_socket", &settings.control_socket)];
+    for (option, path) in made_late {
+        if let Some(told) = path.as_deref().and_then(|path| without_parent(option, path)) {
+            warn(&told);
+        }
     }
     if faults.is_empty() {
         let _ = writeln!(io::stdout(), "Configuration file is OK.");
@@ -193,6 +196,9 @@ fn start(
             );
         }
     }
+    // By the user it runs as, who alone may then connect.
+    let control = settings.control_socket.as_deref().map(ControlDoor::open).transpose().map_err(failed)?;
+    let control = Control::new(control);
     let (broker, keeper) = server::broker(&settings).map_err(failed)?;
     // Removed when it is dropped, whatever ends the program orderly.
     let _pid_file = settings.startup.pid_file.as_deref().map(PidFile::write).transpose().map_err(failed)?;
@@ -200,7 +206,8 @@ fn start(
         warn!("Warning: the service manager cannot be told how it goes: {error}.");
         Notify::default()
     });
-    let start = Start { settings, signals, doors, broker, keeper, notify, read_settings: Box::new(read_settings) };
+    let start =
+        Start { settings, signals, doors, control, broker, keeper, notify, read_settings: Box::new(read_settings) };
     server::run(start, || match daemon {
         Some(daemon) => daemon.is_serving(),
         None => Ok(()),

@@ -14,6 +14,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,12 +24,16 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::VERSION;
+use crate::admin::Answer;
 use crate::broker::{Broker, Denial, HangUp, LinkId, Peer};
 use crate::buffer::OutBuf;
 use crate::config::{Config, Rules};
+use crate::control::REQUEST_MAX;
 use crate::keeper::{Keeper, KeeperError};
 use crate::logger::{self, notice};
-use crate::net::{Accept, Caller, Doors, Left, ListenerId, Place, Refusal, Transport};
+use crate::net::{
+    self, Accept, Caller, Control, ControlDoor, Doors, Left, ListenerId, OpenError, Place, Refusal, Transport,
+};
 use crate::options::{Settings, UsageError};
 use crate::os::{
     Notify, Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, map_large_blocks,
@@ -44,6 +49,8 @@ const MEMORY_SHARE: u64 = 8;
 const SIGNALS: Token = Token(usize::MAX - 1);
 /// A helper thread, of the store or of logins, is done with something.
 const HELPER: Token = Token(usize::MAX - 2);
+/// The control socket and those who call there.
+const FIRST_CONTROL: usize = HELPER.0 - net::TOKENS;
 const FIRST_LISTENER: usize = usize::MAX / 2;
 
 /// One read, and so what one link may bring in one turn.
@@ -88,6 +95,9 @@ struct Server {
     /// Nothing until there is a password file.
     verifier: Option<Verifier>,
     doors: Doors,
+    control: Control,
+    /// What those who called there are being told.
+    answers: [Option<Answer>; net::CALLS_MAX],
     /// By link id.
     transports: Vec<Option<Transport>>,
     /// By link id: the listener it came through.
@@ -110,6 +120,7 @@ pub struct Start {
     pub settings: Settings,
     pub signals: Signals,
     pub doors: Doors,
+    pub control: Control,
     pub broker: Broker,
     pub keeper: Option<Keeper>,
     pub notify: Notify,
@@ -152,7 +163,7 @@ fn core_config(settings: &Settings) -> Config {
 /// # Errors
 /// When the system has no poll, no signal descriptor, or poll itself fails; or `is_serving` does.
 pub fn run(start: Start, is_serving: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    let Start { settings, mut signals, mut doors, broker, mut keeper, notify, read_settings } = start;
+    let Start { settings, mut signals, mut doors, mut control, broker, mut keeper, notify, read_settings } = start;
     let poll = Poll::new()?;
     poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
     match raise_descriptor_limit() {
@@ -160,6 +171,7 @@ pub fn run(start: Start, is_serving: impl FnOnce() -> io::Result<()>) -> io::Res
         Err(error) => warn!("Warning: the limit of open descriptors could not be raised: {error}."),
     }
     doors.register(poll.registry(), FIRST_LISTENER)?;
+    control.register(poll.registry(), FIRST_CONTROL)?;
     // A poll has one at most.
     let waker = Arc::new(Waker::new(poll.registry(), HELPER)?);
     let now = keeper.as_ref().map_or(Millis(0), Keeper::started_at);
@@ -180,6 +192,8 @@ pub fn run(start: Start, is_serving: impl FnOnce() -> io::Result<()>) -> io::Res
         keeper,
         verifier: None,
         doors,
+        control,
+        answers: Default::default(),
         transports: Vec::new(),
         entrances: Vec::new(),
         ready: Vec::new(),
@@ -241,6 +255,7 @@ impl Server {
                 match event.token() {
                     SIGNALS => is_signalled = true,
                     HELPER => {}
+                    Token(number) if number >= FIRST_CONTROL => self.control.note(number - FIRST_CONTROL, event),
                     Token(number) if number >= FIRST_LISTENER => self.doors.note(number - FIRST_LISTENER),
                     Token(id) => self.note(id as LinkId, event),
                 }
@@ -251,10 +266,8 @@ impl Server {
                         self.stop();
                         return Ok(());
                     }
-                    Signal::Hangup => {
-                        self.reload();
-                        logger::reopen();
-                    }
+                    // What was refused is in the log.
+                    Signal::Hangup => drop(self.reload()),
                     Signal::Rotate => logger::reopen(),
                     Signal::User1 => {
                         self.broker.save_now(self.now);
@@ -263,6 +276,7 @@ impl Server {
                     Signal::User2 => self.print_subscriptions(),
                 }
             }
+            self.turn_control();
             // What waited for the store may go with what this turn brings.
             self.turn_keeper();
             self.doors.turn(self.now);
@@ -290,9 +304,37 @@ impl Server {
         }
     }
 
+    /// Who called at the control socket is answered, a slice of each answer in a turn.
+    fn turn_control(&mut self) {
+        self.control.turn(self.poll.registry(), FIRST_CONTROL, REQUEST_MAX, self.now);
+        while let Some((slot, request, caller)) = self.control.take_request(self.now) {
+            self.broker.set_memory_used(allocated());
+            let answer = Answer::to(&request, caller, &mut self.broker, self.now).unwrap_or_else(|| {
+                let refused = self.reload();
+                let is_taken_over = refused.is_empty();
+                let said = || "The new configuration is in force.".to_string();
+                Answer::Said(if is_taken_over { Ok(said()) } else { Err(refused) })
+            });
+            self.answers[slot] = Some(answer);
+        }
+        for (slot, open) in self.answers.iter_mut().enumerate() {
+            if !self.control.is_answering(slot) {
+                *open = None;
+            }
+            if let Some(answer) = open
+                && let Some(out) = self.control.room(slot)
+                && answer.go_on(&mut self.broker, out, self.now)
+            {
+                self.control.finish(slot);
+                *open = None;
+            }
+        }
+        self.control.write(self.now);
+    }
+
     /// Flags and file are read again, and all that can change while the broker runs is taken over; or, if anything is wrong,
-    /// nothing is.
-    fn reload(&mut self) {
+    /// nothing is. Says what is wrong. Log files are opened again either way.
+    fn reload(&mut self) -> Vec<String> {
         info!("Reloading config.");
         self.notify.reloading();
         let refused = match (self.read_settings)() {
@@ -307,6 +349,8 @@ impl Server {
             false => error!("Error: the configuration stays what it was, because of what is wrong with the new one."),
         }
         self.notify.ready();
+        logger::reopen();
+        refused
     }
 
     fn take_over(&mut self, mut new: Settings) -> Result<(), Vec<String>> {
@@ -321,10 +365,16 @@ impl Server {
         if has_passwords(&new) {
             self.start_verifier().map_err(|error| one(no_thread(&error)))?;
         }
+        let control = self.other_control(new.control_socket.as_deref()).map_err(|error| one(error.to_string()))?;
         let older = self.doors.all_rules();
         logger::reconfigure(&new.log).map_err(one)?;
         // From here on nothing fails.
         self.doors.commit(plan);
+        if let Some(door) = control
+            && let Err(error) = self.control.replace_door(door, self.poll.registry(), FIRST_CONTROL)
+        {
+            error!("Error: the control socket cannot be watched: {error}.");
+        }
         for warning in new.warnings.iter().chain(&warnings) {
             warn!("Warning: {warning}");
         }
@@ -357,6 +407,15 @@ impl Server {
         self.settings.startup = started.startup;
         self.settings.core.persistence = started.core.persistence;
         Ok(())
+    }
+
+    /// The door that belongs at this path if it is not the one there is: another one, or none.
+    fn other_control(&self, path: Option<&Path>) -> Result<Option<Option<ControlDoor>>, OpenError> {
+        let is_there = match (path, self.control.door()) {
+            (Some(path), Some(door)) => door.serves(path),
+            (path, door) => path.is_none() && door.is_none(),
+        };
+        if is_there { Ok(None) } else { path.map(ControlDoor::open).transpose().map(Some) }
     }
 
     /// There is a thread that checks passwords from now on.
@@ -451,7 +510,8 @@ impl Server {
 
     /// Nothing to wait for while something is left to do; else until the core's next deadline.
     fn timeout(&self) -> Option<Duration> {
-        if self.doors.has_work() || !self.ready.is_empty() || !self.greedy.is_empty() || self.broker.has_work() {
+        let is_busy = self.doors.has_work() || self.control.has_work() || self.broker.has_work();
+        if is_busy || !self.ready.is_empty() || !self.greedy.is_empty() {
             return Some(Duration::ZERO);
         }
         let store = self.keeper.as_ref().and_then(|keeper| keeper.deadline(&self.broker));
@@ -462,6 +522,7 @@ impl Server {
             .chain(self.broker.next_deadline())
             .chain(self.trim_at)
             .chain(self.watchdog_at)
+            .chain(self.control.deadline())
             .chain(store)
             .min();
         let deadline = deadline.map(|at| Duration::from_millis((at - self.clock()).0));

@@ -2,7 +2,17 @@
 _midge() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
     [ "$COMP_CWORD" -gt 1 ] && case ${COMP_WORDS[1]} in
-        passwd) COMPREPLY=($(compgen -f -W '--create --batch --delete --upgrade --hash --iterations --help' -- "$word")); return ;;
+        ctl) case $before in
+            retained) COMPREPLY=($(compgen -W 'delete' -- "$word")) ;;
+            session) COMPREPLY=($(compgen -W 'delete' -- "$word")) ;;
+            log) COMPREPLY=($(compgen -W 'none error warning notice information debug subscribe unsubscribe all' -- "$word")) ;;
+            *) COMPREPLY=($(compgen -f -W 'clients sessions subscriptions retained kick session log stats reload top --socket --config-file --json --now --payload --interval --help' -- "$word")) ;;
+            esac
+            return ;;
+        passwd) case $before in
+            *) COMPREPLY=($(compgen -f -W '--create --batch --delete --upgrade --hash --iterations --help' -- "$word")) ;;
+            esac
+            return ;;
     esac
     case $before in
         --listener) COMPREPLY=() ;;
@@ -76,7 +86,8 @@ _midge() {
         --explain-config) COMPREPLY=($(compgen -f -- "$word")) ;;
         --user) COMPREPLY=() ;;
         --pid-file) COMPREPLY=($(compgen -f -- "$word")) ;;
-        *) COMPREPLY=($(compgen -W 'passwd --listener --port --bind-interface --socket-domain --socket-mode --socket-owner --protocol --accept-protocol-versions --mount-point --max-connections --set-tcp-nodelay --global-max-connections --max-connections-per-address --max-connect-rate --connect-timeout --global-max-clients --max-subscriptions --persistent-client-expiration --allow-anonymous --listener-allow-anonymous --password-file --allow-plain-text-passwords --acl-file --check-retain-source --allow-zero-length-clientid --auto-id-prefix --listener-auto-id-prefix --use-username-as-clientid --clientid-prefixes --max-keepalive --max-inflight-messages --max-inflight-bytes --max-queued-messages --max-queued-bytes --queue-policy --queue-qos0-messages --stall-timeout --retry-interval --max-packet-size --message-size-limit --max-publish-rate --max-publish-bytes-rate --max-topic-length --max-topic-levels --max-retained-messages --max-retained-bytes --max-qos --maximum-qos --retain-available --retain-expiry-interval --allow-duplicate-messages --upgrade-outgoing-qos --max-topic-alias --max-topic-alias-broker --persistence --retained-persistence --persistence-location --persistence-sync --persistence-file --autosave-interval --autosave-on-changes --memory-limit --sys-interval --log-dest --log-type --log-timestamp --log-timestamp-format --log-facility --connection-messages --verbose --quiet --config-file --test-config --explain-config --daemon --user --pid-file --help --version' -- "$word")) ;;
+        --control-socket) COMPREPLY=($(compgen -f -- "$word")) ;;
+        *) COMPREPLY=($(compgen -W 'ctl passwd --listener --port --bind-interface --socket-domain --socket-mode --socket-owner --protocol --accept-protocol-versions --mount-point --max-connections --set-tcp-nodelay --global-max-connections --max-connections-per-address --max-connect-rate --connect-timeout --global-max-clients --max-subscriptions --persistent-client-expiration --allow-anonymous --listener-allow-anonymous --password-file --allow-plain-text-passwords --acl-file --check-retain-source --allow-zero-length-clientid --auto-id-prefix --listener-auto-id-prefix --use-username-as-clientid --clientid-prefixes --max-keepalive --max-inflight-messages --max-inflight-bytes --max-queued-messages --max-queued-bytes --queue-policy --queue-qos0-messages --stall-timeout --retry-interval --max-packet-size --message-size-limit --max-publish-rate --max-publish-bytes-rate --max-topic-length --max-topic-levels --max-retained-messages --max-retained-bytes --max-qos --maximum-qos --retain-available --retain-expiry-interval --allow-duplicate-messages --upgrade-outgoing-qos --max-topic-alias --max-topic-alias-broker --persistence --retained-persistence --persistence-location --persistence-sync --persistence-file --autosave-interval --autosave-on-changes --memory-limit --sys-interval --log-dest --log-type --log-timestamp --log-timestamp-format --log-facility --connection-messages --verbose --quiet --config-file --test-config --explain-config --daemon --user --pid-file --control-socket --help --version' -- "$word")) ;;
     esac
 }
 complete -F _midge midge

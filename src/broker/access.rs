@@ -83,7 +83,7 @@ fn reserved(topic: &str) -> Option<&'static str> {
 }
 
 /// `$SYS/broker/connection/<id>/state`
-fn is_bridge_state(topic: &str) -> bool {
+pub(super) fn is_bridge_state(topic: &str) -> bool {
     crate::topic::matches("$SYS/broker/connection/+/state", topic)
 }
 

@@ -41,7 +41,7 @@ impl Broker {
                 State::AwaitingConnect => assert!(link.session == NONE && link.timer != TimerId::NONE),
                 State::Connected => {
                     assert_eq!(clients.sessions[link.session as usize].link, id, "link {id}: session has another link");
-                    assert_eq!(link.keep_alive_ms != 0, link.timer != TimerId::NONE, "link {id}: keep-alive timer");
+                    assert_eq!(link.keep_alive_s != 0, link.timer != TimerId::NONE, "link {id}: keep-alive timer");
                 }
                 State::Closing => {
                     assert!(link.session == NONE && link.timer == TimerId::NONE && link.awaited.is_none());

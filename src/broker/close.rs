@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::link::{LinkId, Paused, Peer, State};
-use super::session::after;
+use super::session::{after, whole_seconds};
 use super::{Broker, CONNECT_PACKET_MAX, NONE};
 use crate::codec::{self, DecodeError, Direction, Disconnect, Packet, PropertiesBuf, Property, QoS, ReasonCode, Split};
 use crate::config::Config;
@@ -133,6 +133,10 @@ impl CloseReason {
     pub fn taken_over(by: Peer) -> CloseReason {
         let detail = format!("two clients use this id: the other is at {by}");
         reason(ReasonCode::SessionTakenOver, "session taken over", detail)
+    }
+
+    pub fn kicked(detail: &'static str) -> CloseReason {
+        reason(ReasonCode::AdministrativeAction, "administrative action", detail)
     }
 
     pub fn shutting_down() -> CloseReason {
@@ -364,6 +368,7 @@ impl Broker {
         self.clients.connected_count -= 1;
         let session = self.clients.session_mut(id);
         session.link = NONE;
+        session.since_s = whole_seconds(now);
         session.received.shrink();
         let expiry_s = session.expiry_s;
         let delay_s = session.will.as_ref().map_or(0, |will| will.delay_s);

@@ -7,6 +7,7 @@ use super::login;
 use super::memory::Level;
 use super::mount;
 use super::publish::PAYLOAD_NOT_TEXT;
+use super::session::whole_seconds;
 use super::store::Wait;
 use super::will::Will;
 use super::{Broker, NONE};
@@ -101,7 +102,9 @@ impl Broker {
             let older = self.clients.sessions[session as usize].link;
             if older != NONE {
                 let by = self.clients.links[id as usize].peer;
+                let from = self.clients.links[older as usize].peer;
                 self.close(older, CloseReason::taken_over(by), now);
+                self.note_take_over(client_id, from, by, now);
             }
         }
         if connect.clean_start
@@ -254,7 +257,7 @@ impl Broker {
         };
         link.receive_maximum = own_window;
         link.may_change_expiry = connect.session_expiry_s != 0;
-        link.keep_alive_ms = u32::from(keep_alive_s) * 1500;
+        link.keep_alive_s = keep_alive_s;
         link.topic_alias_max = wishes.topic_alias_maximum.min(link.rules.max_topic_alias_broker);
         self.clients.session_comes_back(session_id, now);
         let rules = self.clients.links[id as usize].rules.clone();
@@ -262,6 +265,7 @@ impl Broker {
         let session = self.clients.session_mut(session_id);
         session.username = login::username(connect).map(|name| Box::new(name.into()));
         session.link = id;
+        session.since_s = whole_seconds(now);
         session.expiry_s = expiry_s;
         session.will = will;
         session.expires_at = Millis::NEVER;

@@ -509,6 +509,7 @@ impl Clients {
         stats.publish_bytes_sent += content.payload.len() as u64;
         stats.packets_sent += 1;
         link.unwritten_packets += 1;
+        link.publishes_sent = link.publishes_sent.wrapping_add(1);
         let before = link.output.own_len();
         let output = &mut link.output;
         match outgoing.message {

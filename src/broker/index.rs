@@ -243,6 +243,28 @@ impl Index {
         })
     }
 
+    /// Where a filter is listed that has number `from` or, if nobody subscribes to that, the next one that somebody subscribes
+    /// to; nothing if there is none. Looks at no more than `budget` numbers, which it lowers; then at which to go on.
+    pub fn next_filter(&self, from: usize, budget: &mut usize) -> Result<Option<FilterId>, usize> {
+        for number in from..self.filters.capacity() {
+            if *budget == 0 {
+                return Err(number);
+            }
+            *budget -= 1;
+            if self.filters.contains(number) {
+                return Ok(Some(number as FilterId));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Everybody who subscribes to a filter, with the name of the share if through one.
+    pub fn members(&self, filter: FilterId) -> impl Iterator<Item = (Option<&str>, &Subscriber)> {
+        let plain = self.subscribers(filter).iter().map(|subscriber| (None, subscriber));
+        let shared = self.shares(filter).flat_map(|(name, members)| members.iter().map(move |it| (Some(name), it)));
+        plain.chain(shared)
+    }
+
     pub fn filter_text(&self, filter: FilterId) -> &[u8] {
         self.filters[filter as usize].text.as_bytes()
     }

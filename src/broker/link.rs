@@ -171,8 +171,8 @@ pub struct Link {
     pub last_received: Millis,
     /// Nothing until somebody had to wait for it.
     pub awaited: Option<Box<Awaited>>,
-    /// One and a half times Keep Alive, milliseconds; 0 = off. [MQTT-3.1.2-24] (3.1.1) [MQTT-3.1.2-22] (5.0)
-    pub keep_alive_ms: u32,
+    /// Keep Alive, seconds; 0 = off.
+    pub keep_alive_s: u16,
     /// Largest packet the client takes. [MQTT-3.1.2-24] (5.0)
     pub packet_size_max: u32,
     /// QoS 1 and 2 messages that may be unacknowledged. [MQTT-3.3.4-9] (5.0)
@@ -187,6 +187,9 @@ pub struct Link {
     pub rate: Option<Box<Bucket>>,
     /// Nothing until either side used one, or might.
     pub aliases: Option<Box<Aliases>>,
+    /// PUBLISH packets from the client and to it, for whoever looks at how many there are per second: they begin anew at 2^32.
+    pub publishes_received: u32,
+    pub publishes_sent: u32,
 }
 
 impl Link {
@@ -231,7 +234,7 @@ impl Link {
             timer: TimerId::NONE,
             last_received: now,
             awaited: None,
-            keep_alive_ms: 0,
+            keep_alive_s: 0,
             packet_size_max: PACKET_SIZE_MAX,
             window: u16::MAX,
             receive_maximum: 0,
@@ -239,6 +242,8 @@ impl Link {
             topic_alias_max: 0,
             rate: None,
             aliases: None,
+            publishes_received: 0,
+            publishes_sent: 0,
         }
     }
 
@@ -294,8 +299,24 @@ impl Link {
         self.input.len() < max && self.output.own_len() <= Link::OUTPUT_MAX
     }
 
+    /// The client may be silent for one and a half times its Keep Alive. [MQTT-3.1.2-24] (3.1.1) [MQTT-3.1.2-22] (5.0)
+    pub fn patience(&self) -> Millis {
+        Millis(u64::from(self.keep_alive_s) * 1500)
+    }
+
     /// Its acknowledgements cannot arrive, because its own input is full of messages for somebody else.
     pub fn is_deaf(&self) -> bool {
         self.may_be_overtaken() && !self.reads_ahead()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every idle connection has one.
+    #[test]
+    fn a_link_stays_small() {
+        assert!(size_of::<Link>() <= 144, "{}", size_of::<Link>());
     }
 }

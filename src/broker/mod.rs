@@ -11,6 +11,7 @@
 //! take_login, login -> connect                                       passwords, checked elsewhere
 //! tick    -> wheel -> timers                                         keep-alive, expiry, wills, retransmission
 //! reconfigure, set_rules                                             limits and listeners' rules while it runs
+//! inspect, order                                                     what midge ctl shows, and what it does
 //! ```
 //!
 //! Invariants, swept by `check_invariants`: a session and its link name each other; a link is freed in `reap` alone; every
@@ -30,17 +31,20 @@ mod deliver;
 mod flow;
 mod hash;
 mod index;
+mod inspect;
 mod link;
 mod login;
 mod memory;
 mod message;
 mod mount;
+mod order;
 mod owed;
 mod peak;
 mod publish;
 mod rate;
 mod reconfigure;
 mod retained;
+mod rivals;
 mod session;
 mod share;
 mod stats;
@@ -69,12 +73,15 @@ use self::link::{Link, State};
 use self::login::Login;
 use self::memory::Level;
 use self::retained::Retained;
+use self::rivals::Rivals;
 use self::sys::Sys;
 
 pub use self::callers::Denial;
 pub use self::close::HangUp;
+pub use self::inspect::Inspection;
 pub use self::link::{LinkId, Peer};
 pub use self::login::LoginId;
+pub use self::order::Deletion;
 pub use self::stats::Stats;
 pub use self::store::{Batch, Part, Replay, StoreStats};
 
@@ -102,6 +109,7 @@ pub struct Broker {
     sys: Sys,
     login: Login,
     callers: Callers,
+    rivals: Rivals,
     /// Reused by `route`.
     matches: Vec<FilterId>,
     /// What a look ahead said of the topic that is being published, or NONE.
@@ -127,6 +135,7 @@ impl Broker {
             sys,
             login: Login::new([0; 32]),
             callers: Callers::default(),
+            rivals: Rivals::default(),
             matches: Vec::new(),
             guess: NONE,
             resumed: Vec::new(),
@@ -349,6 +358,7 @@ impl Broker {
         self.sys.shrink();
         self.login.shrink();
         self.callers.shrink();
+        self.rivals.shrink();
         self.matches = Vec::new();
         self.resumed.shrink_to_fit();
         true

@@ -71,7 +71,8 @@ impl Broker {
                 properties = &forwarded;
             }
         }
-        let link = &self.clients.links[id as usize];
+        let link = &mut self.clients.links[id as usize];
+        link.publishes_received = link.publishes_received.wrapping_add(1);
         let (session, max_qos) = (link.session, link.max_qos);
         let resolved: Rc<str>;
         let topic = if own.alias.is_none() && !link.has_mount {
@@ -244,9 +245,7 @@ impl Broker {
     /// `publisher` is a session, or NONE.
     pub(super) fn retain(&mut self, parts: &MessageParts, publisher: u32, now: Millis) {
         if parts.payload.is_empty() {
-            if self.retained.remove(parts.topic) {
-                self.clients.store.retained_changed(parts.topic, now);
-            }
+            self.clear_retained(parts.topic, now);
         } else {
             let is_stored = self.clients.store.is_on();
             if is_stored && !self.retained.find(parts.topic).is_some_and(|message| message.says(parts)) {
@@ -266,6 +265,15 @@ impl Broker {
         if parts.expires_at != Millis::NEVER {
             self.arm_retained();
         }
+    }
+
+    /// Removes the retained message of a topic; says whether there was one.
+    pub(super) fn clear_retained(&mut self, topic: &str, now: Millis) -> bool {
+        let was_there = self.retained.remove(topic);
+        if was_there {
+            self.clients.store.retained_changed(topic, now);
+        }
+        was_there
     }
 
     /// The whole topic of a PUBLISH with an alias, or from below a mount point. It may be too long then.

@@ -16,6 +16,9 @@ use crate::logger::notice;
 use crate::time::Millis;
 use crate::wheel::TimerId;
 
+/// See `Session::since_s`.
+pub const SINCE_UNKNOWN: u32 = u32::MAX;
+
 pub struct Session {
     pub client_id: Box<str>,
     /// What its client logged in as; nothing if without a name.
@@ -37,6 +40,8 @@ pub struct Session {
     /// Where packet ids go on when there is a delivery again: one that was just used comes back as late as can be, because
     /// clients take a number they saw a moment ago for a repeat.
     next_packet_id: u16,
+    /// Whole seconds since start when its link came or went, whichever was last; `SINCE_UNKNOWN` if that was before a restart.
+    pub since_s: u32,
     pub will: Option<Box<Will>>,
     /// Without a link: when the session ends.
     pub expires_at: Millis,
@@ -58,6 +63,7 @@ impl Session {
             received: Received::default(),
             delivery: None,
             next_packet_id: 1,
+            since_s: SINCE_UNKNOWN,
             will: None,
             expires_at: Millis::NEVER,
             timer: TimerId::NONE,
@@ -128,6 +134,11 @@ impl Session {
     pub fn owes_retained(&self) -> bool {
         self.delivery.as_deref().is_some_and(|delivery| !delivery.cursors.is_empty())
     }
+}
+
+/// For `Session::since_s`.
+pub fn whole_seconds(now: Millis) -> u32 {
+    u32::try_from(now.0 / 1000).unwrap_or(SINCE_UNKNOWN)
 }
 
 /// When an interval of the session's is over that begins now; `u32::MAX` seconds never are.
@@ -525,6 +536,12 @@ mod tests {
     use super::super::message::MessageParts;
     use super::*;
     use crate::topic::ShareFilter;
+
+    /// Every idle connection has one, and so has every client that is away.
+    #[test]
+    fn a_session_stays_small() {
+        assert!(size_of::<Session>() <= 112, "{}", size_of::<Session>());
+    }
 
     fn inflight(packet_id: u16) -> Inflight {
         let via = Via::subscription(0);

@@ -305,8 +305,7 @@ impl Broker {
                 set(&mut text, format_args!("{}", value(&self.clients.store.stats)));
                 has_changed |= self.publish_value(&topic, &text, now);
             }
-            let hundredths = self.clients.store.stats.amplification_hundredths();
-            set(&mut text, format_args!("{}.{:02}", hundredths / 100, hundredths % 100));
+            set_hundredths(&mut text, self.clients.store.stats.amplification_hundredths());
             has_changed |= self.publish_value(AMPLIFICATION, &text, now);
         }
         for (name, value) in NUMBERS {
@@ -316,6 +315,38 @@ impl Broker {
         }
         self.sys.text = text;
         has_changed
+    }
+
+    /// What stands below `$SYS/broker`, also if nobody subscribes there: `row` is given each name and value.
+    pub(super) fn tell_stats(&mut self, now: Millis, row: &mut dyn FnMut(&str, &str)) {
+        self.note_time(now);
+        let (mut name, mut text) = (String::new(), std::mem::take(&mut self.sys.text));
+        self.sys.sums = self.add_up();
+        set(&mut text, format_args!("{}", (now - self.started_at).0 / 1000));
+        row("uptime", &text);
+        for (name, value) in NUMBERS {
+            set(&mut text, format_args!("{}", value(self)));
+            row(name, &text);
+        }
+        if self.clients.config.sys_interval_s != 0 {
+            for (load, (counter, _)) in self.sys.loads.iter().zip(LOADS) {
+                for (average, (span, _)) in load.averages.iter().zip(SPANS) {
+                    set(&mut name, format_args!("load/{counter}/{span}"));
+                    set_hundredths(&mut text, (average * 100.0 + 0.5) as u64);
+                    row(&name, &text);
+                }
+            }
+        }
+        if self.clients.store.is_on() {
+            for (own, value) in STORE {
+                set(&mut name, format_args!("store/{own}"));
+                set(&mut text, format_args!("{}", value(&self.clients.store.stats)));
+                row(&name, &text);
+            }
+            set_hundredths(&mut text, self.clients.store.stats.amplification_hundredths());
+            row("store/amplification", &text);
+        }
+        self.sys.text = text;
     }
 
     /// One look at each session and link: what they hold is not worth counting while nobody asks.
@@ -338,9 +369,7 @@ impl Broker {
         for (number, (name, _)) in LOADS.into_iter().enumerate() {
             for (at, (span, _)) in SPANS.into_iter().enumerate() {
                 set(&mut topic, format_args!("$SYS/broker/load/{name}/{span}"));
-                // Two places, without the 30 kB of code that write any floating-point number.
-                let hundredths = (self.sys.loads[number].averages[at] * 100.0 + 0.5) as u64;
-                set(text, format_args!("{}.{:02}", hundredths / 100, hundredths % 100));
+                set_hundredths(text, (self.sys.loads[number].averages[at] * 100.0 + 0.5) as u64);
                 has_changed |= self.publish_value(&topic, text, now);
             }
         }
@@ -423,6 +452,11 @@ fn set(text: &mut String, value: std::fmt::Arguments) {
     text.clear();
     // Writing to a String does not fail.
     let _ = text.write_fmt(value);
+}
+
+/// Two places, without the 30 kB of code that write any floating-point number.
+fn set_hundredths(text: &mut String, hundredths: u64) {
+    set(text, format_args!("{}.{:02}", hundredths / 100, hundredths % 100));
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ impl Broker {
                     Paused::ForSubscriber(_) | Paused::ForStore | Paused::ForLogin | Paused::ForRate => now,
                     Paused::ForOwnOutput => link.last_received,
                 };
-                let deadline = heard + Millis(link.keep_alive_ms.into());
+                let deadline = heard + link.patience();
                 match deadline > now {
                     true => link.timer = self.clients.wheel.arm(round(deadline), self::link(id)),
                     false => self.close(id, CloseReason::keep_alive(), now),
@@ -107,8 +107,8 @@ impl Clients {
     pub(super) fn arm_keep_alive(&mut self, id: LinkId, now: Millis) {
         let link = &mut self.links[id as usize];
         self.wheel.cancel(std::mem::replace(&mut link.timer, TimerId::NONE));
-        if link.keep_alive_ms != 0 {
-            let deadline = now + Millis(link.keep_alive_ms.into());
+        if link.keep_alive_s != 0 {
+            let deadline = now + link.patience();
             link.timer = self.wheel.arm(round(deadline), self::link(id));
         }
     }

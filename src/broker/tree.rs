@@ -55,11 +55,8 @@ impl Broker {
 
     /// ` (CLIENT_ID, QOS)` for each subscriber, with the share it is in, if it is in one.
     fn append_subscribers(&self, filter: u32, text: &mut String) {
-        let plain = self.index.subscribers(filter).iter().map(|subscriber| (subscriber, None));
-        let shares = self.index.shares(filter);
-        let shared = shares.flat_map(|(name, members)| members.iter().map(move |member| (member, Some(name))));
         let mut hidden = 0;
-        for (&Subscriber { session, qos, .. }, share) in plain.chain(shared) {
+        for (share, &Subscriber { session, qos, .. }) in self.index.members(filter) {
             if text.len() > BYTES_MAX {
                 hidden += 1;
                 continue;

@@ -1,10 +1,11 @@
-//! What the program does besides serving: `midge COMMAND ...`. Each command is a file of its own, with its own flags; here are their
-//! names, and what is the same for all.
+//! What the program does besides serving: `midge COMMAND ...`. Each command is a file of its own, with its own flags; here are
+//! their names, and what is the same for all.
 
+mod ctl;
 mod passwd;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 
 use getopts::{Fail, Matches, Options, ParsingStyle};
 
@@ -21,15 +22,19 @@ pub struct Command {
     pub name: &'static str,
     /// In the program's help.
     pub purpose: &'static str,
+    /// Words that may stand behind it, and what may follow each, for completion; empty if it takes none but names of files and users.
+    pub words: &'static [(&'static str, &'static str)],
     pub flags: &'static [Flag],
+    /// They stand in front of everything else, so that what follows may begin with a dash.
+    are_flags_first: bool,
     run: fn(&[String]) -> Result<(), Refusal>,
 }
 
-pub const COMMANDS: [Command; 1] = [passwd::COMMAND];
+pub const COMMANDS: [Command; 2] = [ctl::COMMAND, passwd::COMMAND];
 
 /// A flag of a command.
 pub struct Flag {
-    pub short: char,
+    pub short: Option<char>,
     pub long: &'static str,
     /// What stands for its value; empty if it has none.
     pub placeholder: &'static str,
@@ -39,23 +44,38 @@ pub struct Flag {
 impl Flag {
     /// `-p, --port PORT`
     pub fn usage(&self) -> String {
-        flag_usage(Some(self.short), self.long, self.placeholder)
+        flag_usage(self.short, self.long, self.placeholder)
+    }
+
+    fn short_name(&self) -> String {
+        self.short.map_or(String::new(), String::from)
     }
 }
 
-/// Why a command ends without having done what it was asked for.
+/// Why a command ends without having done what it was asked for, in lines for standard error. Without any, nobody wants to know: whoever
+/// read the output has seen enough.
 struct Refusal {
-    text: String,
+    lines: Vec<String>,
     code: u8,
 }
 
 impl Refusal {
     fn usage(text: impl Into<String>) -> Refusal {
-        Refusal { text: text.into(), code: EXIT_USAGE }
+        Refusal { lines: vec![text.into()], code: EXIT_USAGE }
     }
 
     fn failure(text: impl Into<String>) -> Refusal {
-        Refusal { text: text.into(), code: EXIT_FAILURE }
+        Refusal { lines: vec![text.into()], code: EXIT_FAILURE }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    /// Of an error of standard output.
+    fn from(error: io::Error) -> Refusal {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Refusal { lines: Vec::new(), code: 0 },
+            _ => Refusal::failure(format!("Standard output cannot be written: {error}.")),
+        }
     }
 }
 
@@ -87,33 +107,37 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Option<u8> {
     };
     Some(result.map_or_else(
         |refusal| {
-            // Not eprintln, which panics if standard error is closed.
-            let _ = writeln!(io::stderr(), "Error: {}", refusal.text);
+            for line in &refusal.lines {
+                // Not eprintln, which panics if standard error is closed.
+                let _ = writeln!(io::stderr(), "Error: {line}");
+            }
             refusal.code
         },
         |()| 0,
     ))
 }
 
-/// The flags that stand in front of everything else, so that what follows may begin with a dash.
 fn parse(command: &Command, arguments: &[String]) -> Result<Matches, Refusal> {
     let mut options = Options::new();
-    options.parsing_style(ParsingStyle::StopAtFirstFree);
+    if command.are_flags_first {
+        options.parsing_style(ParsingStyle::StopAtFirstFree);
+    }
     for flag in command.flags {
         match flag.placeholder {
-            "" => options.optflagmulti(&flag.short.to_string(), flag.long, ""),
-            _ => options.optopt(&flag.short.to_string(), flag.long, "", ""),
+            "" => options.optflagmulti(&flag.short_name(), flag.long, ""),
+            _ => options.optopt(&flag.short_name(), flag.long, "", ""),
         };
     }
     options.parse(arguments).map_err(|fail| {
-        let shown =
-            |name: &str| match command.flags.iter().find(|flag| name == flag.long || name.chars().eq([flag.short])) {
-                Some(flag) => format!("--{}", flag.long),
-                None => name.to_string(),
-            };
+        let shown = |name: &str| match command.flags.iter().find(|flag| name == flag.long || name == flag.short_name())
+        {
+            Some(flag) => format!("--{}", flag.long),
+            None => name.to_string(),
+        };
         let text = match fail {
             Fail::UnrecognizedOption(name) if name.chars().count() == 1 => {
-                let letters: String = command.flags.iter().flat_map(|flag| [' ', '-', flag.short]).collect();
+                let letters: String =
+                    command.flags.iter().filter_map(|flag| flag.short).flat_map(|short| [' ', '-', short]).collect();
                 format!("Unknown option -{name}; the short ones are{letters}")
             }
             Fail::UnrecognizedOption(name) => {

@@ -17,40 +17,42 @@ use crate::os::{HeldFile, random, read_secret};
 pub const COMMAND: Command = Command {
     name: "passwd",
     purpose: "Add, change and remove users of a password file.",
+    words: &[],
+    are_flags_first: true,
     flags: &[
         Flag {
-            short: 'c',
+            short: Some('c'),
             long: "create",
             placeholder: "",
             help: "Make FILE, which must not be there yet. Without this it must be.",
         },
         Flag {
-            short: 'b',
+            short: Some('b'),
             long: "batch",
             placeholder: "",
             help: "Take PASSWORD from the command line, where every user of this machine can see it meanwhile.",
         },
-        Flag { short: 'D', long: "delete", placeholder: "", help: "Remove USER." },
+        Flag { short: Some('D'), long: "delete", placeholder: "", help: "Remove USER." },
         Flag {
-            short: 'U',
+            short: Some('U'),
             long: "upgrade",
             placeholder: "",
             help: "Hash all passwords of FILE that are plain text. What is hashed already stays.",
         },
         Flag {
-            short: 'H',
+            short: Some('H'),
             long: "hash",
             placeholder: "HASH",
             help: "How to hash: sha512-pbkdf2, sha512 (for Mosquitto 1.6 and older), or argon2id, which takes 19 MiB of memory for \
                    each login. [sha512-pbkdf2]",
         },
         Flag {
-            short: 'I',
+            short: Some('I'),
             long: "iterations",
             placeholder: "N",
             help: "How often sha512-pbkdf2 hashes; more makes guessing slower, and logins, too. [1000]",
         },
-        Flag { short: 'h', long: "help", placeholder: "", help: "Print this help and end." },
+        Flag { short: Some('h'), long: "help", placeholder: "", help: "Print this help and end." },
     ],
     run,
 };

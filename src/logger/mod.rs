@@ -155,6 +155,21 @@ pub fn reconfigure(config: &LogConfig) -> Result<(), String> {
     Ok(())
 }
 
+/// Other types of lines are written from now on, until the next configuration.
+///
+/// # Errors
+/// A sentence if they would change nothing, because RUST_LOG decides.
+pub fn set_types(types: &LogTypes) -> Result<(), String> {
+    if let Some(state) = lock().as_mut() {
+        if state.filter.is_some() {
+            return Err("RUST_LOG is set where the broker was started, and decides what is logged.".to_string());
+        }
+        state.types = *types;
+    }
+    take_effect();
+    Ok(())
+}
+
 /// Makes the outputs those of a configuration, or leaves them all.
 fn replace(outputs: &mut Vec<Output>, config: &LogConfig) -> Result<(), String> {
     let is_old = |destination: &LogDestination| outputs.iter().any(|output| output.is(destination));

@@ -2,6 +2,7 @@
 //! MQTT itself.
 //! Together with `os` the only place with `unsafe`.
 
+mod control;
 mod doors;
 mod error;
 mod inherited;
@@ -15,6 +16,7 @@ mod wanted;
 mod watch;
 pub mod websocket;
 
+pub use control::{CALLS_MAX, Control, ControlDoor, TOKENS};
 pub use doors::{Doors, ListenerId, Plan, open};
 pub use error::OpenError;
 pub use inherited::{Inherited, inherited};

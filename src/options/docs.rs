@@ -110,12 +110,14 @@ fn completion() -> String {
     out.push_str("    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n");
     out.push_str("    [ \"$COMP_CWORD\" -gt 1 ] && case ${COMP_WORDS[1]} in\n");
     for command in &COMMANDS {
-        let flags: String = command.flags.iter().map(|flag| format!(" --{}", flag.long)).collect();
-        out.push_str(&format!(
-            "        {}) COMPREPLY=($(compgen -f -W '{}' -- \"$word\")); return ;;\n",
-            command.name,
-            flags.trim_start()
-        ));
+        let flags = command.flags.iter().map(|flag| format!("--{}", flag.long));
+        let words: Vec<String> = command.words.iter().map(|(word, _)| word.to_string()).chain(flags).collect();
+        out.push_str(&format!("        {}) case $before in\n", command.name));
+        for (word, behind) in command.words.iter().filter(|(_, behind)| !behind.is_empty()) {
+            out.push_str(&format!("            {word}) COMPREPLY=($(compgen -W '{behind}' -- \"$word\")) ;;\n"));
+        }
+        out.push_str(&format!("            *) COMPREPLY=($(compgen -f -W '{}' -- \"$word\")) ;;\n", words.join(" ")));
+        out.push_str("            esac\n            return ;;\n");
     }
     out.push_str("    esac\n    case $before in\n");
     for row in Row::flags() {
@@ -170,7 +172,8 @@ fn the_man_pages_show_this_table() {
     check("packaging/man/midge.8", &[(&begin, &end, flags)]);
     for (name, flags) in man_commands() {
         let (begin, end, flags) = part(name, flags);
-        check("packaging/man/midge.8", &[(&begin, &end, flags)]);
+        let page = if name == "ctl" { "packaging/man/midge-ctl.8" } else { "packaging/man/midge.8" };
+        check(page, &[(&begin, &end, flags)]);
     }
     let (begin, end, keywords) = part("options", man_keywords());
     let (other_begin, other_end, foreign) = part("not here", man_foreign());

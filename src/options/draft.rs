@@ -43,6 +43,7 @@ pub struct Draft {
     pub autosave_on_changes: bool,
     pub log: LogDraft,
     pub startup: Startup,
+    pub control_socket: Option<PathBuf>,
     pub config_file: Option<PathBuf>,
     pub question: Option<Question>,
     /// What was accepted and is not done, or not as it was meant. The reader adds where it stands.
@@ -239,6 +240,7 @@ impl Draft {
             local_only,
             log,
             startup: self.startup,
+            control_socket: self.control_socket,
             config_file: self.config_file,
             warnings: remarks,
         }

@@ -62,6 +62,8 @@ pub struct Settings {
     pub local_only: bool,
     pub log: LogConfig,
     pub startup: Startup,
+    /// The Unix socket where `midge ctl` finds the broker. None unless it is asked for: nothing listens that nobody wanted.
+    pub control_socket: Option<PathBuf>,
     pub config_file: Option<PathBuf>,
     /// Lines for the log, once there is one: what was asked for and will not be done.
     pub warnings: Vec<String>,
@@ -125,7 +127,12 @@ impl fmt::Display for UsageError {
 /// # Errors
 /// When anything in them is wrong: then nothing of them counts.
 pub fn parse(arguments: impl Iterator<Item = OsString>, files: &dyn Files) -> Result<Parsed, UsageError> {
-    let given = Given::of(&texts(arguments)?)?;
+    answer(&texts(arguments)?, files)
+}
+
+/// Apart from `parse`, which there is one of for each kind of iterator.
+fn answer(arguments: &[String], files: &dyn Files) -> Result<Parsed, UsageError> {
+    let given = Given::of(arguments)?;
     // A first look: whether there is a file, which is read before the flags that win over it.
     let asked = given.apply(Draft::default())?;
     match asked.question {

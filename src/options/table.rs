@@ -151,6 +151,8 @@ const INT_MAX: u32 = i32::MAX as u32;
 const STRING_MAX: usize = u16::MAX as usize;
 /// The longest path of Linux.
 const PATH_MAX: usize = 4095;
+/// What the system takes for the path of a Unix socket.
+const SOCKET_PATH_MAX: usize = 107;
 /// The largest Remaining Length of MQTT.
 const PACKET_MAX: u32 = 268_435_455;
 
@@ -888,6 +890,14 @@ pub static OPTIONS: &[Row] = &[
         text("FILE", PATH_MAX, |draft, path| draft.startup.pid_file = Some(path.into())),
         "",
         "Write the process id there while it runs.",
+    )
+    .once(),
+    row(
+        Group::Program,
+        "control_socket",
+        text("FILE", SOCKET_PATH_MAX, |draft, path| draft.control_socket = Some(path.into())),
+        "",
+        "Let its own user and root see and order what it does by way of this Unix socket: midge ctl.",
     )
     .once(),
     row(

@@ -1,7 +1,7 @@
 //! What else the system is asked for besides sockets: signals, users, the background, the descriptor limit, who holds a port, a
-//! descriptor in reserve, memory given back, a file's lock, configuration files, files that are changed as a whole, randomness, a
-//! terminal that shows nothing, the local time; and what the system is told: the process id, and how the service does. Knows nothing
-//! of MQTT. Together with `net` the only place with `unsafe`.
+//! descriptor in reserve, memory given back, a file's lock, configuration files, files that are changed as a whole, randomness, the
+//! local time, a terminal; and what the system is told: the process id, and how the service does. Knows nothing of MQTT. Together with
+//! `net` the only place with `unsafe`.
 //!
 //! A start as a service asks for them in this order: `set_umask`, `daemonize`, `choose_privileges` and `Signals::new`; when the
 //! listeners are open `become_user`; with the store `PidFile::write`; and when everything is there `Daemon::is_serving` and
@@ -43,6 +43,6 @@ pub use print::print;
 pub use random::random;
 pub use reserve::Reserve;
 pub use signals::{Signal, Signals, without_signals};
-pub use terminal::read_secret;
+pub use terminal::{Keys, Pressed, read_secret, terminal_size};
 pub use umask::{UmaskError, set_umask};
 pub use user::{Privileges, User, UserError, become_user, choose_privileges, find_user};

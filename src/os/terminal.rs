@@ -1,15 +1,19 @@
-//! What somebody types who must not be read over the shoulder.
+//! The terminal of whoever works with a command: what must not be read over the shoulder, single keys without waiting for the end of
+//! a line, and its size.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::mem::{self, ManuallyDrop};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
+use std::time::Duration;
+
+use super::{Signal, Signals};
 
 /// What Ctrl-C sends, as everywhere.
 const CTRL_C: u8 = 3;
 
-/// A line without its end. From a terminal it is asked for with `prompt`, and is not shown; from elsewhere it is just read, no byte
-/// further. Nothing if there is none, or if somebody at a terminal gives up with Ctrl-C.
+/// A line without its end. From a terminal it is asked for with `prompt`, and is not shown; from elsewhere it is just read, no
+/// byte further. Nothing if there is none, or if somebody at a terminal gives up with Ctrl-C.
 ///
 /// # Errors
 /// When it cannot be read, or has more bytes than `bytes_max`.
@@ -17,7 +21,12 @@ pub fn read_secret(input: BorrowedFd<'_>, prompt: &str, bytes_max: usize) -> io:
     if !input.is_terminal() {
         return read_line(input, bytes_max);
     }
-    let _silence = Silence::begin(input)?;
+    let _silence = Mode::change(input.as_raw_fd(), libc::TCSAFLUSH, |mode| {
+        // Ctrl-C is to end the line instead of the process, which would leave a terminal behind that shows nothing.
+        mode.c_lflag &= !(libc::ECHO | libc::ECHONL | libc::ISIG);
+        mode.c_lflag |= libc::ICANON;
+        mode.c_cc[libc::VEOL] = CTRL_C;
+    })?;
     // On standard error, so that standard output is what it would be without.
     let _ = write!(io::stderr(), "{prompt}");
     let line = read_line(input, bytes_max);
@@ -53,43 +62,111 @@ fn read_line(input: BorrowedFd<'_>, bytes_max: usize) -> io::Result<Option<Vec<u
     Ok(Some(line))
 }
 
-/// A terminal that shows nothing of what is typed, until this is dropped.
-struct Silence<'a> {
-    terminal: BorrowedFd<'a>,
+/// A terminal in another mode, until this is dropped.
+struct Mode {
+    terminal: RawFd,
+    /// With what is typed already (TCSANOW), or without (TCSAFLUSH).
+    when: libc::c_int,
     before: libc::termios,
 }
 
-impl Silence<'_> {
-    fn begin(terminal: BorrowedFd<'_>) -> io::Result<Silence<'_>> {
+impl Mode {
+    fn change(terminal: RawFd, when: libc::c_int, how: impl FnOnce(&mut libc::termios)) -> io::Result<Mode> {
         // SAFETY: termios is plain data for which all zeros is a valid value.
         let mut before: libc::termios = unsafe { mem::zeroed() };
-        // SAFETY: the descriptor is open, and the kernel fills in ours.
-        if unsafe { libc::tcgetattr(terminal.as_raw_fd(), &mut before) } != 0 {
+        // SAFETY: the kernel fills in one termios, which is ours; a number that is no terminal's is an error.
+        if unsafe { libc::tcgetattr(terminal, &mut before) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        let mut silent = before;
-        // Ctrl-C is to end the line instead of the process, which would leave a terminal behind that shows nothing.
-        silent.c_lflag &= !(libc::ECHO | libc::ECHONL | libc::ISIG);
-        silent.c_lflag |= libc::ICANON;
-        silent.c_cc[libc::VEOL] = CTRL_C;
-        let silence = Silence { terminal, before };
-        silence.set(&silent)?;
-        Ok(silence)
+        let (mode, mut changed) = (Mode { terminal, when, before }, before);
+        how(&mut changed);
+        mode.set(&changed)?;
+        Ok(mode)
     }
 
     fn set(&self, settings: &libc::termios) -> io::Result<()> {
-        // SAFETY: the descriptor is open, and the kernel reads one termios, which is ours.
-        match unsafe { libc::tcsetattr(self.terminal.as_raw_fd(), libc::TCSAFLUSH, settings) } {
+        // SAFETY: the kernel reads one termios, which is ours; a number that is no terminal's is an error.
+        match unsafe { libc::tcsetattr(self.terminal, self.when, settings) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
     }
 }
 
-impl Drop for Silence<'_> {
+impl Drop for Mode {
     fn drop(&mut self) {
         // It worked with the other settings.
         let _ = self.set(&self.before);
+    }
+}
+
+/// Columns and lines, if it is a terminal.
+pub fn terminal_size(terminal: &impl AsRawFd) -> Option<(usize, usize)> {
+    // SAFETY: winsize is plain data for which all zeros is a valid value.
+    let mut size: libc::winsize = unsafe { mem::zeroed() };
+    // SAFETY: the kernel writes a winsize into `size`, which is one.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    // A serial line does not know its size.
+    (result == 0 && size.ws_col > 0 && size.ws_row > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
+}
+
+/// What somebody at the terminal did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressed {
+    Nothing,
+    Key(u8),
+    /// A signal asks for the end.
+    End,
+}
+
+/// Standard input as keys. Signals that would end the process are read, too, so that it can leave the terminal as it was; and
+/// when it is dropped, that has the mode it had.
+pub struct Keys {
+    signals: Signals,
+    /// Nothing if standard input is no terminal.
+    _mode: Option<Mode>,
+    /// It is one, and has not ended.
+    is_open: bool,
+}
+
+impl Keys {
+    /// # Errors
+    /// When signals cannot be read.
+    pub fn new() -> io::Result<Keys> {
+        let signals = Signals::new()?;
+        let mode = Mode::change(libc::STDIN_FILENO, libc::TCSANOW, |mode| {
+            mode.c_lflag &= !(libc::ICANON | libc::ECHO | libc::ISIG);
+        });
+        let mode = mode.ok();
+        Ok(Keys { signals, is_open: mode.is_some(), _mode: mode })
+    }
+
+    /// The next key, or nothing if none comes for so long.
+    pub fn wait(&mut self, patience: Duration) -> Pressed {
+        let descriptors = [self.signals.as_raw_fd(), libc::STDIN_FILENO];
+        let mut polls = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        let count = if self.is_open { 2 } else { 1 };
+        // Rounded up, so that no time is left over.
+        let ms = patience.as_micros().div_ceil(1000).min(i32::MAX as u128) as libc::c_int;
+        // SAFETY: `count` of the pollfds, which are ours for the call.
+        if unsafe { libc::poll(polls.as_mut_ptr(), count, ms) } <= 0 {
+            return Pressed::Nothing;
+        }
+        if matches!(self.signals.read(), Some(Signal::Terminate | Signal::Interrupt | Signal::Hangup)) {
+            return Pressed::End;
+        }
+        if polls[1].revents == 0 {
+            return Pressed::Nothing;
+        }
+        let mut key = 0u8;
+        // SAFETY: the kernel writes at most one byte into `key`.
+        match unsafe { libc::read(libc::STDIN_FILENO, (&raw mut key).cast(), 1) } {
+            1 => Pressed::Key(key),
+            _ => {
+                self.is_open = false;
+                Pressed::Nothing
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod access;
 mod boot;
 mod client;
 mod config;
+mod ctl;
 mod folder;
 mod listeners;
 mod load;

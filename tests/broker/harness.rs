@@ -11,7 +11,7 @@ use std::sync::Once;
 
 use midge::access::acl;
 use midge::access::passwords::{self, Allowed, Check};
-use midge::broker::{Batch, Broker, HangUp, LinkId, LoginId, Part, Peer, Replay};
+use midge::broker::{Batch, Broker, HangUp, Inspection, LinkId, LoginId, Part, Peer, Replay};
 use midge::buffer::OutBuf;
 use midge::codec::{self, Direction, Packet, QoS, Split, Version};
 use midge::config::{Config, Loaded, Persistence, Rules};
@@ -37,6 +37,8 @@ pub struct World {
     pub disk: Disk,
     /// Of those who dial without others being named.
     pub rules: Rc<Rules>,
+    /// Where clients dial from.
+    pub host: [u8; 4],
     /// Passwords are not checked before `World::check_passwords`.
     pub is_login_slow: bool,
     /// The one that is being checked.
@@ -118,6 +120,7 @@ impl World {
             now,
             disk,
             rules,
+            host: [192, 0, 2, 7],
             is_login_slow: false,
             taken: None,
             ends: Vec::new(),
@@ -196,7 +199,7 @@ impl World {
 
     /// Through a listener with other rules than the world's.
     pub fn dial_by(&mut self, version: Version, rules: &Rc<Rules>) -> Client {
-        self.dial_from(Peer::V4([192, 0, 2, 7].into(), 40_000 + self.ends.len() as u16), version, rules)
+        self.dial_from(Peer::V4(self.host.into(), 40_000 + self.ends.len() as u16), version, rules)
     }
 
     fn dial_from(&mut self, peer: Peer, version: Version, rules: &Rc<Rules>) -> Client {
@@ -451,6 +454,15 @@ impl World {
         let link = self.link(client);
         self.broker.set_rules(link, rules, self.now);
         self.turn();
+    }
+
+    /// The rows of a list of the broker's without their first word, tabs as `|`, asked for slice by slice.
+    pub fn rows(&mut self, mut inspection: Inspection) -> Vec<String> {
+        let mut out = Vec::new();
+        while !self.broker.inspect(&mut inspection, &mut out, self.now) {}
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("columns\t"), "{text}");
+        text.lines().skip(1).map(|line| line.strip_prefix("row\t").expect("a row").replace('\t', "|")).collect()
     }
 
     /// Whether output waits for the client, or the client's answers for the broker.

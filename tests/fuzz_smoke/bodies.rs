@@ -5,10 +5,11 @@ use std::path::Path;
 use std::rc::Rc;
 
 use midge::access::acl;
-use midge::broker::{Broker, HangUp, LinkId, Peer};
+use midge::broker::{Broker, Deletion, HangUp, Inspection, LinkId, Peer};
 use midge::buffer::OutBuf;
 use midge::codec::{self, Direction, QoS, Split, Version};
 use midge::config::{Config, Loaded, QueuePolicy, Rules};
+use midge::control::Line;
 use midge::time::Millis;
 use midge::topic;
 
@@ -110,7 +111,7 @@ pub fn broker(data: &[u8]) {
     };
     let mut world = World::new(config);
     while !source.0.is_empty() {
-        match source.byte() % 19 {
+        match source.byte() % 20 {
             0 => drop(world.dial(VERSIONS[source.below(3)])),
             1 | 2 => drop(world.connect_with(&mut source)),
             3 => {
@@ -184,6 +185,7 @@ pub fn broker(data: &[u8]) {
                 world.broker.reconfigure(config, world.now);
             }
             16 => world.change_rules(&mut source),
+            17 => world.administer(&mut source),
             _ => world.turn(),
         }
         world.broker.check_invariants();
@@ -296,6 +298,31 @@ impl World {
     }
 
     /// A CONNECT of one of a few clients, with what the input says.
+    /// What somebody may order by way of midge ctl, or look at.
+    fn administer(&mut self, source: &mut Source) {
+        let id = ["a", "b", "c"][source.below(3)];
+        let inspection = match source.below(8) {
+            // Somebody who is not there is not an error of the broker's.
+            0 => return drop(self.broker.kick(id, self.now)),
+            1 => return drop(self.broker.delete_session(id, self.now)),
+            2 => {
+                let filter = ["#", "a/+", "$SYS/#", "a/b"][source.below(4)];
+                let mut deletion = Deletion::new(filter);
+                while !self.broker.delete_retained(&mut deletion, self.now) {}
+                return;
+            }
+            3 => Inspection::clients(),
+            4 => Inspection::sessions(),
+            5 => Inspection::subscriptions(),
+            6 => Inspection::subscriptions_of(id),
+            _ => Inspection::retained("#", true),
+        };
+        let (mut inspection, mut out) = (inspection, Vec::new());
+        while !self.broker.inspect(&mut inspection, &mut out, self.now) {}
+        let is_of_an_answer = |line: &[u8]| matches!(Line::parse(line), Some(Line::Columns(_) | Line::Row(_)));
+        assert!(out.ends_with(b"\n") && out[..out.len() - 1].split(|&byte| byte == b'\n').all(is_of_an_answer));
+    }
+
     fn connect_with(&mut self, source: &mut Source) -> usize {
         let version = VERSIONS[source.below(3)];
         let (at, flags, client_id) = (self.dial(version), source.byte(), ["a", "b", "c"][source.below(3)]);

@@ -1,6 +1,6 @@
 //! The bodies of the fuzz targets on input made from fixed seeds.
 
-use crate::{access, bodies, config, store, websocket};
+use crate::{access, bodies, config, control, store, websocket};
 
 fn run(body: fn(&[u8]), seed: u64, rounds: u32) {
     let mut state = seed;
@@ -50,6 +50,11 @@ fn records() {
 #[test]
 fn config() {
     run(config::config, 7, 3000);
+}
+
+#[test]
+fn control() {
+    run(control::control, 9, 20_000);
 }
 
 #[test]

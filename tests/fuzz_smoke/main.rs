@@ -3,6 +3,7 @@
 mod access;
 mod bodies;
 mod config;
+mod control;
 mod made_up;
 #[path = "../access/made_up.rs"]
 mod made_up_rules;
