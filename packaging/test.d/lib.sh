@@ -84,5 +84,5 @@ machine() {
 	mount -t proc proc "$dir/proc"
 	# Its log is /var/log/messages.
 	chroot "$dir" /sbin/syslogd -n </dev/null >/dev/null 2>&1 &
-	within 5 test -S "$dir/dev/log"
+	within 20 test -S "$dir/dev/log"
 }
