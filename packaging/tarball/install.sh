@@ -212,7 +212,8 @@ install_it() {
 	say "it is installed for $init."
 	[ "$starts" = yes ] || return 0
 	enable_it
-	[ -n "$root" ] || start_it
+	# Mosquitto may have its port still.
+	[ -n "$root" ] || start_it || say "it does not run yet."
 }
 
 # each KIND COMMAND: for those of the list, the last first, so that folders come after what is in them.
