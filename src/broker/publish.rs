@@ -424,7 +424,7 @@ impl Broker {
         if !std::mem::replace(&mut link.is_refused, true) {
             notice!(
                 client = self.clients.client_id(id);
-                "Client {} may not publish to '{}': {why}. What else it may not is logged for debugging.",
+                "A message of client {} to '{}' is refused: {why}. Further ones are logged for debugging.",
                 self.clients.name(id),
                 excerpt(topic)
             );

@@ -335,7 +335,9 @@ fn a_full_disk_is_told_and_got_over() {
     v311.publish("live", b"still", QoS::AtMostOnce, 0);
     assert_eq!(v5.next_payload(), b"still");
     lift_limit(&midge);
-    // The next line of all: it was said once that it fails.
+    let line = midge.line_with("'meanwhile' is refused");
+    assert!(line.contains("could not be stored"), "{line}");
+    // The next line of all about it: it was said once that it fails.
     assert_eq!(midge.line_with("tore").as_str(), "The store works again.");
     assert_eq!(acknowledgement(&mut first), "NoMatchingSubscribers");
     assert_eq!(keep(&mut v5, "after", b"x"), "NoMatchingSubscribers");

@@ -347,8 +347,8 @@ fn a_publish_that_is_denied_is_acknowledged_and_5_0_is_told_why() {
         }
         assert_eq!(w.heard(s), "");
         assert_eq!(log_count("Debug: Denied PUBLISH from c (d0, q1, r0, m1, 't', ... (1 bytes)): denied by"), 1);
-        let line = "Notice: Client c [192.0.2.7:40001] may not publish to 't': denied by the topic rule of line 1 of /acl. \
-                    What else it may not is logged for debugging.";
+        let line = "Notice: A message of client c [192.0.2.7:40001] to 't' is refused: denied by the topic rule of line 1 of /acl. \
+                    Further ones are logged for debugging.";
         assert_eq!((log_count(line), log_count("enied")), (1, 1), "the first one of the connection");
     }
 }

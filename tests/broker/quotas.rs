@@ -25,7 +25,7 @@ fn a_topic_that_is_too_deep_is_refused_by_5_0_and_ends_a_link_of_3_x() {
         let answer = ["", "PUBACK #1 90", "PUBREC #1 90"][qos];
         let told = if qos == 0 { String::new() } else { format!("{answer} reason='{why}'") };
         assert_eq!((w.heard_in_full(c), w.heard(s)), (told, "".into()));
-        assert_eq!(log_count("Notice: Client c [192.0.2.7:40001] may not publish to 'a/a/a/"), 1);
+        assert_eq!(log_count("Notice: A message of client c [192.0.2.7:40001] to 'a/a/a/"), 1);
         w.tell(c, &format!("PUBLISH q{qos} #2 {} x", deep(201)));
         assert_eq!(w.heard(s), format!("PUBLISH {} x", deep(201)));
         assert_eq!(w.broker.stats().publishes_refused, 1);
@@ -177,8 +177,8 @@ fn no_more_messages_are_retained_than_the_owner_says() {
     assert_eq!(answer(&mut w, c, "PUBLISH q1 #1 retain r/3 x"), format!("PUBACK #1 97 reason='{why}'"));
     assert_eq!(answer(&mut w, c, "PUBLISH q2 #1 retain r/3 x"), format!("PUBREC #1 97 reason='{why}'"));
     assert_eq!(answer(&mut w, old, "PUBLISH q1 #1 retain r/3 x"), "PUBACK #1");
-    let name = "may not publish to 'r/3': 2 messages are retained, and max_retained_messages is 2.";
-    assert_eq!((log_count(&format!("Client c [192.0.2.7:40000] {name}")), log_count(name)), (1, 2));
+    let name = "to 'r/3' is refused: 2 messages are retained, and max_retained_messages is 2.";
+    assert_eq!((log_count(&format!("A message of client c [192.0.2.7:40000] {name}")), log_count(name)), (1, 2));
     // As where memory is short: what is refused is refused as a whole.
     assert_eq!(w.heard(s), "PUBLISH r/1 a, PUBLISH r/2 b");
     // To replace, to remove and to publish without retaining is always possible.
