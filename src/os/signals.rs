@@ -101,7 +101,7 @@ fn ignore_the_librarys_own() -> io::Result<()> {
     action[..2].fill(1);
     let mask_bytes: usize = if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 16 } else { 8 };
     for number in 32..libc::SIGRTMIN() as libc::c_long {
-        // SAFETY: the kernel reads its struct from `action`, which is larger than on any architecture. The old one is not asked for.
+        // SAFETY: the kernel reads its struct from `action`, which is larger on no architecture. The old one is not asked for.
         let result = unsafe { libc::syscall(libc::SYS_rt_sigaction, number, &raw const action, 0usize, mask_bytes) };
         if result != 0 {
             return Err(io::Error::last_os_error());

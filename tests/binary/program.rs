@@ -20,6 +20,11 @@ pub fn words() -> Vec<String> {
     )
 }
 
+/// Whether the program's process is an emulator.
+pub fn is_emulated() -> bool {
+    words().len() > 1
+}
+
 /// The program without any argument.
 pub fn bare() -> Command {
     let words = words();
@@ -129,7 +134,7 @@ impl Midge {
         seen
     }
 
-    /// Sends the signal. What RTMIN is to the program, MIDGE_RTMIN says: with musl 35, and 37 outside an emulator with musl inside.
+    /// Sends the signal. MIDGE_RTMIN says what RTMIN is to the program: 35 with musl, and 37 with musl in QEMU.
     pub fn signal(&self, signal: &str) {
         let first_real_time = std::env::var("MIDGE_RTMIN").ok().filter(|_| signal == "RTMIN");
         let signal = first_real_time.as_deref().unwrap_or(signal);
