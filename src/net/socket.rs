@@ -1,13 +1,14 @@
 //! Making listening sockets by hand: the standard library's own way has no place for what must be set before a socket is bound,
 //! nor for what a Unix socket's file needs before somebody may connect.
 
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::ffi::CString;
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::OpenError;
@@ -161,7 +162,15 @@ pub fn unix(path: &Path, owner: Option<&str>, mode: Option<u32>) -> Result<(Owne
 
 /// The file itself at this path, opened for nothing but to be looked at and changed: no link leads elsewhere from here on.
 fn open_file(path: &Path) -> io::Result<(File, Metadata)> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    // Not with OpenOptions: where the C library is musl, it takes O_PATH for a part of the access mode, and drops it.
+    // SAFETY: the name ends with a zero, and outlives the call.
+    let descriptor = unsafe { libc::open(name.as_ptr(), libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just opened and nobody else owns it.
+    let file = unsafe { File::from_raw_fd(descriptor) };
     let found = file.metadata()?;
     Ok((file, found))
 }

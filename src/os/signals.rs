@@ -47,6 +47,8 @@ impl Signals {
     /// Blocks the signals for the calling thread and opens the descriptor. Threads started later inherit the mask;
     /// one that was started before would still be killed by the signals, so call this first.
     pub fn new() -> io::Result<Signals> {
+        #[cfg(target_env = "musl")]
+        ignore_the_librarys_own()?;
         // SAFETY: sigset_t is plain data for which all zeros is a valid value, and sigemptyset initialises it as the
         // platform wants before it is used. All pointers are to that local; the old mask is not asked for.
         let descriptor = unsafe {
@@ -86,6 +88,26 @@ impl Signals {
             }
         }
     }
+}
+
+/// The first real-time signal is another number for each C library: a `kill` that was built with glibc says 34 where musl
+/// starts at 35 and keeps 32 to 34 for itself. Whoever rotates logs with such a `kill` must not end the broker. musl refuses to
+/// touch them, so it is the kernel that is asked; it is also what musl does with 34 after its own use.
+#[cfg(target_env = "musl")]
+fn ignore_the_librarys_own() -> io::Result<()> {
+    // The kernel's struct begins with the handler and the flags, on MIPS with the flags and the handler. 1 is SIG_IGN, and as a
+    // flag SA_NOCLDSTOP, which means nothing for these. The rest is a mask and, on some, a restorer that is not used.
+    let mut action = [0usize; 16];
+    action[..2].fill(1);
+    let mask_bytes: usize = if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 16 } else { 8 };
+    for number in 32..libc::SIGRTMIN() as libc::c_long {
+        // SAFETY: the kernel reads its struct from `action`, which is larger on no architecture. The old one is not asked for.
+        let result = unsafe { libc::syscall(libc::SYS_rt_sigaction, number, &raw const action, 0usize, mask_bytes) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// What `run` starts inherits a mask that lets no signal through, so that each reaches the thread that reads them.

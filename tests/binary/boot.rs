@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::folder::Folder;
-use crate::program::{Midge, port};
+use crate::program::{Midge, port, words};
 
 const ADDRESS: &str = "10.99.0.1";
 /// So soon is an address served after it is there.
@@ -28,7 +28,8 @@ fn in_empty_network(arguments: &[&str]) -> Option<Midge> {
     let script = "ip link set lo up && exec \"$0\" \"$@\"";
     let mut command = Command::new("unshare");
     command
-        .args(["-rn", "sh", "-c", script, env!("CARGO_BIN_EXE_midge")])
+        .args(["-rn", "sh", "-c", script])
+        .args(words())
         .args(arguments)
         .args(["--user", "root"])
         .env_remove("RUST_LOG");
@@ -100,7 +101,7 @@ fn a_socket_that_was_passed_on_is_served() {
     for (listener, is_used) in [(format!("{} 127.0.0.1", address.port()), true), ("0 127.0.0.1".to_string(), false)] {
         let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
         let mut command = Command::new("sh");
-        command.args(["-c", script, env!("CARGO_BIN_EXE_midge"), "--user", "root", "--listener", &listener]);
+        command.args(["-c", script]).args(words()).args(["--user", "root", "--listener", &listener]);
         command.env_remove("RUST_LOG").stdin(OwnedFd::from(socket.try_clone().unwrap()));
         let midge = Midge::follow(command.stderr(Stdio::piped()).spawn().unwrap());
         let lines = midge.start_lines();
@@ -121,7 +122,7 @@ fn descriptors_that_were_not_passed_on_are_left_to_whom_they_belong() {
     let script = "LISTEN_PID=$$ LISTEN_FDS=6 exec \"$0\" \"$@\"";
     let dest = folder.dest("log");
     let mut command = Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_midge"), "--user", "root", "--listener", "0 127.0.0.1"]);
+    command.args(["-c", script]).args(words()).args(["--user", "root", "--listener", "0 127.0.0.1"]);
     command.args(["--log-dest", &dest, "--log-dest", "stderr"]).env_remove("RUST_LOG").stdin(Stdio::null());
     let midge = Midge::follow(command.stderr(Stdio::piped()).spawn().unwrap());
     let lines = midge.start_lines();

@@ -6,7 +6,7 @@ use midge::codec::{QoS, Version};
 
 use crate::client::{Client, hello};
 use crate::folder::Folder;
-use crate::program::{Midge, command, fail, port, run};
+use crate::program::{Midge, bare, command, fail, port, run};
 
 const USAGE: i32 = 3;
 
@@ -283,7 +283,7 @@ fn root_becomes_the_user_it_is_told_and_opens_its_log_file_then() {
     let text = "user nobody\nlistener 0 127.0.0.1\nlog_dest stderr\nlog_dest file {}/log\n";
     let file = folder.write("m.conf", text);
     // Not the harness's flags, which say that root stays root.
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_midge"));
+    let mut command = bare();
     let command = command.args(["-c", &file]).env_remove("RUST_LOG").stderr(std::process::Stdio::piped());
     let midge = Midge::follow(command.spawn().unwrap());
     midge.start_lines();
@@ -291,7 +291,7 @@ fn root_becomes_the_user_it_is_told_and_opens_its_log_file_then() {
     assert_ne!(nobody, 0);
     assert_eq!(fs::metadata(folder.path("log")).unwrap().uid(), nobody);
     let unknown = folder.write("unknown.conf", "user nobody-has-this-name\n");
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_midge")).args(["-c", &unknown]).output().unwrap();
+    let output = bare().args(["-c", &unknown]).output().unwrap();
     assert_eq!(output.status.code(), Some(USAGE), "{output:?}");
     assert!(String::from_utf8(output.stderr).unwrap().contains("nobody-has-this-name"));
 }

@@ -11,7 +11,7 @@ use midge::codec::{QoS, Version};
 
 use crate::client::Client;
 use crate::folder::Folder;
-use crate::program::{Midge, port, run, without_time};
+use crate::program::{Midge, bare, port, run, without_time};
 
 fn open(more: &[&str]) -> (Midge, u16) {
     let arguments = [&["--listener", "0 127.0.0.1", "--allow-anonymous", "true"][..], more].concat();
@@ -97,7 +97,7 @@ fn folder_of_nobody(name: &str) -> Option<(Folder, u32)> {
 }
 
 fn as_nobody(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_midge"));
+    let mut command = bare();
     command.args(arguments).args(["--user", NOBODY]).env_remove("RUST_LOG");
     command.stdin(Stdio::null()).stderr(Stdio::piped());
     command
@@ -139,7 +139,7 @@ fn a_start_that_fails_as_root_is_told_in_the_file_of_the_user_or_on_standard_err
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("Unable to open log file") && stderr.contains("Error: Address already in use"), "{stderr}");
     // A user that does not exist cannot be become: the file is not opened at all.
-    let mut command = Command::new(env!("CARGO_BIN_EXE_midge"));
+    let mut command = bare();
     command.args(["-p", "0", "--user", "no-such-user", "--log-dest", &folder.dest("unopened")]);
     let stderr = String::from_utf8(command.output().unwrap().stderr).unwrap();
     assert!(stderr.contains(" starting\n") && stderr.contains("no-such-user"), "{stderr}");

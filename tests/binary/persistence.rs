@@ -11,7 +11,7 @@ use midge::codec::{Connect, Packet, Properties, Publish, QoS, Version};
 
 use crate::client::{Client, hello};
 use crate::folder;
-use crate::program::{Midge, fail, port};
+use crate::program::{Midge, fail, port, words};
 
 const FAILURE: i32 = 1;
 const USAGE: i32 = 3;
@@ -299,7 +299,7 @@ fn start_with_limit(store: &str, kilobytes: u32) -> (Midge, u16) {
     // In units of 512 bytes, for what it starts; and with a write beyond the limit failing instead of killing.
     let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" \"$@\"", 2 * kilobytes);
     let mut command = Command::new("sh");
-    command.args(["-c", &script, env!("CARGO_BIN_EXE_midge"), "--user", "root"]).args(arguments(store, &[]));
+    command.args(["-c", &script]).args(words()).args(["--user", "root"]).args(arguments(store, &[]));
     let child = command.env_remove("RUST_LOG").stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let midge = Midge::follow(child);
     let port = port(&midge.start_lines(), "ipv4").unwrap();

@@ -1,4 +1,5 @@
-//! Starts the program and follows what it says.
+//! Starts the program and follows what it says. With MIDGE_BINARY it is another one than cargo built: a command such as
+//! `qemu-arm -cpu arm1176 /tmp/midge`, to which the arguments are added.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
@@ -10,9 +11,31 @@ use std::time::Duration;
 /// Far beyond what anything here takes: a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The program's words on a command line.
+pub fn words() -> Vec<String> {
+    let other = std::env::var("MIDGE_BINARY").ok();
+    other.map_or_else(
+        || vec![env!("CARGO_BIN_EXE_midge").to_string()],
+        |other| other.split(' ').map(str::to_string).collect(),
+    )
+}
+
+/// Whether the program's process is an emulator.
+pub fn is_emulated() -> bool {
+    words().len() > 1
+}
+
+/// The program without any argument.
+pub fn bare() -> Command {
+    let words = words();
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+}
+
 /// The program with these arguments.
 pub fn command(arguments: &[&str], rust_log: Option<&str>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_midge"));
+    let mut command = bare();
     // Whoever runs the tests, what the program makes belongs to them.
     command.args(arguments).args(["--user", "root"]).env_remove("RUST_LOG").stdin(Stdio::null());
     command.envs(rust_log.map(|filters| ("RUST_LOG", filters)));
@@ -111,8 +134,10 @@ impl Midge {
         seen
     }
 
-    /// Sends the signal.
+    /// Sends the signal. MIDGE_RTMIN says what RTMIN is to the program: 35 with musl, and 37 with musl in QEMU.
     pub fn signal(&self, signal: &str) {
+        let first_real_time = std::env::var("MIDGE_RTMIN").ok().filter(|_| signal == "RTMIN");
+        let signal = first_real_time.as_deref().unwrap_or(signal);
         let kill = format!("kill -{signal} {}", self.pid());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use midge::codec::{Packet, QoS, Version};
 
 use crate::client::Client;
-use crate::program::{Midge, port};
+use crate::program::{Midge, port, words};
 
 const OPEN: [&str; 6] = ["--listener", "0 127.0.0.1", "--allow-anonymous", "true", "--connection-messages", "false"];
 
@@ -126,7 +126,9 @@ fn a_megabyte_passes_in_both_versions() {
 #[test]
 fn without_descriptors_new_clients_are_turned_away_and_nothing_spins() {
     let child = Command::new("sh")
-        .args(["-c", "ulimit -n 24; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_midge"), "--user", "root"])
+        .args(["-c", "ulimit -n 24; exec \"$0\" \"$@\""])
+        .args(words())
+        .args(["--user", "root"])
         .args(OPEN)
         .stderr(std::process::Stdio::piped())
         .stdin(std::process::Stdio::null())

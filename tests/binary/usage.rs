@@ -1,8 +1,6 @@
 //! The command line: what is printed, and how a wrong one is refused.
 
-use std::process::Command;
-
-use crate::program::{fail, run};
+use crate::program::{bare, fail, run};
 
 const USAGE: i32 = 3;
 
@@ -30,7 +28,7 @@ fn version_is_one_line() {
 fn a_reader_that_left_is_no_failure() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let output = Command::new(env!("CARGO_BIN_EXE_midge")).arg("--help").stdout(writer).output().unwrap();
+    let output = bare().arg("--help").stdout(writer).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
