@@ -5,10 +5,30 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::ops::Deref;
 use std::rc::Rc;
 
-/// Input that grows further by a quarter of what there is.
-const LARGE_LEN: usize = 256 << 10;
+/// Input that grows further by a quarter of what there is; and packets of this length are kept as they arrived.
+pub const LARGE_LEN: usize = 256 << 10;
+
+/// Bytes that are shared, in one of the forms in which they come: copied, or as the buffer they arrived in.
+#[derive(Clone, Debug)]
+pub enum Shared {
+    Copied(Rc<[u8]>),
+    Arrived(Rc<Vec<u8>>),
+}
+
+impl Deref for Shared {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Shared::Copied(bytes) => bytes,
+            Shared::Arrived(bytes) => bytes,
+        }
+    }
+}
 
 /// Spent buffers for the next link that needs one. Bounded: what is left over is freed.
 #[derive(Default)]
@@ -149,6 +169,29 @@ impl InBuf {
     }
 
     /// Where looking ahead goes on, counted from the first byte.
+    /// Takes out the first `len` bytes, a large packet, as the buffer they arrived in.
+    pub fn take_packet(&mut self, len: usize) -> Vec<u8> {
+        let Some(input) = self.0.as_deref_mut() else { return Vec::new() };
+        let mut packet = std::mem::take(&mut input.bytes);
+        packet.drain(..input.head);
+        input.head = 0;
+        input.looked_at = input.looked_at.saturating_sub(len);
+        input.bytes.extend_from_slice(&packet[len..]);
+        packet.truncate(len);
+        if input.bytes.is_empty() {
+            self.0 = None;
+        }
+        packet.shrink_to_fit();
+        packet
+    }
+
+    /// Puts back what `take_packet` gave.
+    pub fn put_back(&mut self, mut packet: Vec<u8>) {
+        let input = self.0.get_or_insert_default();
+        packet.extend_from_slice(&input.bytes);
+        input.bytes = packet;
+    }
+
     pub fn looked_at(&self) -> usize {
         self.0.as_deref().map_or(0, |input| input.looked_at)
     }
@@ -181,14 +224,14 @@ pub struct OutBuf(Option<Box<Output>>);
 struct Output {
     bytes: Vec<u8>,
     head: usize,
-    shared: VecDeque<Shared>,
+    shared: VecDeque<Placed>,
     shared_len: usize,
 }
 
 /// A payload that follows the first `at` bytes of the buffer.
-struct Shared {
+struct Placed {
     at: usize,
-    data: Rc<[u8]>,
+    data: Shared,
     from: usize,
 }
 
@@ -222,11 +265,11 @@ impl OutBuf {
     }
 
     /// Appends `data[from..]` without copying it.
-    pub fn append_shared(&mut self, data: Rc<[u8]>, from: usize, pool: &mut Pool) {
+    pub fn append_shared(&mut self, data: Shared, from: usize, pool: &mut Pool) {
         if from < data.len() {
             let output = self.0.get_or_insert_with(|| pool.take_output());
             output.shared_len += data.len() - from;
-            output.shared.push_back(Shared { at: output.bytes.len(), data, from });
+            output.shared.push_back(Placed { at: output.bytes.len(), data, from });
         }
     }
 
@@ -250,7 +293,7 @@ impl OutBuf {
 impl Output {
     /// What it takes of memory, without the payloads it shares.
     fn size(&self) -> usize {
-        size_of::<Output>() + self.bytes.capacity() + self.shared.capacity() * size_of::<Shared>()
+        size_of::<Output>() + self.bytes.capacity() + self.shared.capacity() * size_of::<Placed>()
     }
 
     fn own_len(&self) -> usize {
@@ -338,11 +381,11 @@ mod tests {
         for step in 1..40 {
             let (mut out, mut pool) = (OutBuf::default(), Pool::default());
             out.tail(&mut pool).extend(b"head1 ");
-            out.append_shared(payload.clone(), 2, &mut pool);
-            out.append_shared(payload.clone(), 5, &mut pool);
+            out.append_shared(Shared::Copied(payload.clone()), 2, &mut pool);
+            out.append_shared(Shared::Copied(payload.clone()), 5, &mut pool);
             out.tail(&mut pool).extend(b" head2 ");
-            out.append_shared(payload.clone(), 8, &mut pool);
-            out.append_shared(payload.clone(), 9, &mut pool);
+            out.append_shared(Shared::Copied(payload.clone()), 8, &mut pool);
+            out.append_shared(Shared::Copied(payload.clone()), 9, &mut pool);
             out.tail(&mut pool).extend(b"!");
             assert_eq!(out.len(), 26);
             assert_eq!(written(&mut out, step), b"head1 PAYLOADLOAD head2 D!", "{step}");
@@ -357,7 +400,7 @@ mod tests {
         let mut expected = Vec::new();
         for number in 0..100u8 {
             out.tail(&mut pool).push(number);
-            out.append_shared(payload.clone(), 0, &mut pool);
+            out.append_shared(Shared::Copied(payload.clone()), 0, &mut pool);
             expected.extend([number, b'a', b'b']);
         }
         assert_eq!(written(&mut out, 1000), expected);
@@ -369,7 +412,7 @@ mod tests {
         let (mut out, mut pool) = (OutBuf::default(), Pool::default());
         for _ in 0..10_000 {
             out.tail(&mut pool).extend([1; 30]);
-            out.append_shared(payload.clone(), 0, &mut pool);
+            out.append_shared(Shared::Copied(payload.clone()), 0, &mut pool);
             if out.len() > 1000 {
                 out.advance(130, &mut pool);
             }
@@ -427,9 +470,9 @@ mod tests {
     #[test]
     fn a_large_payload_is_offered_in_parts() {
         let (mut pool, mut out) = (Pool::default(), OutBuf::default());
-        let payload: Rc<[u8]> = vec![7; OutBuf::WRITE_LEN + 10].into();
+        let payload = vec![7; OutBuf::WRITE_LEN + 10];
         out.tail(&mut pool).extend_from_slice(b"head");
-        out.append_shared(payload, 0, &mut pool);
+        out.append_shared(Shared::Arrived(Rc::new(payload)), 0, &mut pool);
         out.tail(&mut pool).extend_from_slice(b"tail");
         let mut offered = Vec::new();
         while !out.is_empty() {

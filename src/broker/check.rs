@@ -138,7 +138,7 @@ impl Broker {
                     assert!(entry.key() == 0 || entry.is_recorded(), "{} {qos:?}: is not recorded", session.client_id);
                 }
                 if let Some(message) = message.filter(|_| entry.is_recorded()) {
-                    *recorded.entry(message.bytes().as_ptr().addr()).or_default() += 1;
+                    *recorded.entry(message.address()).or_default() += 1;
                 }
             }
         }

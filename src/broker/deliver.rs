@@ -515,7 +515,8 @@ impl Clients {
         match outgoing.message {
             Some(message) if content.payload.len() >= SHARE_MIN => {
                 header.encode(link.version, output.tail(pool));
-                output.append_shared(message.bytes().clone(), message.payload_at(), pool);
+                let (payload, from) = message.shared_payload();
+                output.append_shared(payload, from, pool);
             }
             _ if is_plain && outgoing.is_routed => layouts.append(&header, link, content.payload, pool),
             _ => {
@@ -620,7 +621,7 @@ mod tests {
     fn queue(count: usize, bytes: usize) -> Delivery {
         let payload = &vec![0; bytes - 1][..];
         let (qos, expires_at) = (QoS::AtLeastOnce, Millis::NEVER);
-        let parts = MessageParts { qos, retain: false, expires_at, topic: "t", properties: &[], payload };
+        let parts = MessageParts { qos, retain: false, expires_at, topic: "t", properties: &[], payload, packet: None };
         let message = Message::new(&parts);
         let mut delivery = Delivery::default();
         for _ in 0..count {

@@ -1,15 +1,31 @@
 //! One application message, kept for later: queued, in flight or retained. Whoever keeps it shares it; it never changes.
-//! It is one allocation: a header, the topic, the forwarded properties, the payload. It does not know who gets it.
+//! It is one allocation: a header, the topic, the forwarded properties, the payload. A large payload is not copied: it stays in the packet
+//! it came in. It does not know who gets it.
 
 use std::iter;
 use std::rc::Rc;
 
+use crate::buffer::Shared;
 use crate::codec::QoS;
 use crate::time::Millis;
 
 /// A shared, immutable message. Cloning counts references.
 #[derive(Clone)]
-pub struct Message(Rc<[u8]>);
+pub struct Message(Form);
+
+#[derive(Clone)]
+enum Form {
+    Small(Rc<[u8]>),
+    Large(Rc<Large>),
+}
+
+struct Large {
+    /// All that stands in front of the payload.
+    head: Box<[u8]>,
+    /// Ends with the payload.
+    packet: Rc<Vec<u8>>,
+    payload_at: usize,
+}
 
 /// What a message is made of.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +39,8 @@ pub struct MessageParts<'a> {
     /// Raw properties that are forwarded unchanged.
     pub properties: &'a [u8],
     pub payload: &'a [u8],
+    /// The packet that ends with the payload, if it may be kept as it is.
+    pub packet: Option<&'a Rc<Vec<u8>>>,
 }
 
 /// What of a message goes to every subscriber alike.
@@ -53,7 +71,7 @@ const HAS_PUBLISHER: u8 = 0x10;
 const RETAIN: u8 = 0x80;
 
 impl Message {
-    /// Copies the parts, once.
+    /// Copies the parts, once, but for a payload whose packet may be kept.
     pub fn new(parts: &MessageParts) -> Message {
         Message::put_together(parts, None)
     }
@@ -87,20 +105,31 @@ impl Message {
             push(&publisher.to_le_bytes());
         }
         header[0] = flags;
-        let parts = [&header[..header_len], parts.topic.as_bytes(), parts.properties, parts.payload];
-        // Allocated where it stays: a large payload is not in memory once more on its way.
-        let mut bytes: Rc<[u8]> = iter::repeat_n(0, parts.iter().map(|part| part.len()).sum()).collect();
-        let mut room = Rc::get_mut(&mut bytes).unwrap_or_default();
-        for part in parts {
-            let (here, behind) = room.split_at_mut(part.len());
-            here.copy_from_slice(part);
-            room = behind;
+        let header = &header[..header_len];
+        match parts.packet {
+            Some(packet) => Message::large(header, parts, packet),
+            None => Message(Form::Small(joined([header, parts.topic.as_bytes(), parts.properties, parts.payload]))),
         }
-        Message(bytes)
+    }
+
+    #[cold]
+    fn large(header: &[u8], parts: &MessageParts, packet: &Rc<Vec<u8>>) -> Message {
+        let head = [header, parts.topic.as_bytes(), parts.properties].concat().into();
+        let payload_at = packet.len() - parts.payload.len();
+        Message(Form::Large(Rc::new(Large { head, packet: packet.clone(), payload_at })))
+    }
+
+    /// What begins with the header; of a small message, all of it.
+    #[inline]
+    fn head(&self) -> &[u8] {
+        match &self.0 {
+            Form::Small(bytes) => bytes,
+            Form::Large(large) => &large.head,
+        }
     }
 
     pub fn qos(&self) -> QoS {
-        match self.0[0] & QOS {
+        match self.head()[0] & QOS {
             0 => QoS::AtMostOnce,
             1 => QoS::AtLeastOnce,
             _ => QoS::ExactlyOnce,
@@ -108,11 +137,11 @@ impl Message {
     }
 
     pub fn retain(&self) -> bool {
-        self.0[0] & RETAIN != 0
+        self.head()[0] & RETAIN != 0
     }
 
     pub fn expires_at(&self) -> Millis {
-        if self.0[0] & EXPIRES == 0 {
+        if self.head()[0] & EXPIRES == 0 {
             return Millis::NEVER;
         }
         Millis(u64::from_le_bytes(self.array(HEADER)))
@@ -125,17 +154,17 @@ impl Message {
 
     /// Whether it would be told like this; of one that expires, it is not sure.
     pub fn says(&self, parts: &MessageParts) -> bool {
-        let own = self.parts();
+        let own = self.content();
         own.expires_at == Millis::NEVER
             && parts.expires_at == Millis::NEVER
-            && own.qos == parts.qos
+            && self.qos() == parts.qos
             && own.properties == parts.properties
             && own.payload == parts.payload
     }
 
     /// The hash of the client id that published it, if it is known.
     pub fn publisher(&self) -> Option<u64> {
-        (self.0[0] & HAS_PUBLISHER != 0).then(|| u64::from_le_bytes(self.array(self.topic_at() - 8)))
+        (self.head()[0] & HAS_PUBLISHER != 0).then(|| u64::from_le_bytes(self.array(self.topic_at() - 8)))
     }
 
     pub fn topic(&self) -> &str {
@@ -144,24 +173,44 @@ impl Message {
 
     pub fn topic_bytes(&self) -> &[u8] {
         let at = self.topic_at();
-        &self.0[at..at + self.topic_len()]
+        &self.head()[at..at + self.topic_len()]
     }
 
     pub fn payload(&self) -> &[u8] {
-        &self.0[self.payload_at()..]
+        match &self.0 {
+            Form::Small(bytes) => &bytes[self.head_len()..],
+            Form::Large(large) => &large.packet[large.payload_at..],
+        }
     }
 
-    /// The bytes that hold the payload from `payload_at` on, for output without a copy.
-    pub fn bytes(&self) -> &Rc<[u8]> {
-        &self.0
+    /// The bytes that end with the payload, for output without a copy, and where it begins.
+    pub fn shared_payload(&self) -> (Shared, usize) {
+        match &self.0 {
+            Form::Small(bytes) => (Shared::Copied(bytes.clone()), self.head_len()),
+            Form::Large(large) => (Shared::Arrived(large.packet.clone()), large.payload_at),
+        }
     }
 
-    pub fn payload_at(&self) -> usize {
+    /// Bytes it takes.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Form::Small(bytes) => bytes.len(),
+            Form::Large(large) => large.head.len() + large.packet.len(),
+        }
+    }
+
+    /// Where it lies: no other message has the same as long as it is there.
+    pub fn address(&self) -> usize {
+        self.head().as_ptr().addr()
+    }
+
+    /// Bytes in front of the payload.
+    fn head_len(&self) -> usize {
         self.topic_at() + self.topic_len() + self.properties_len()
     }
 
     fn topic_at(&self) -> usize {
-        let flags = self.0[0];
+        let flags = self.head()[0];
         let len_of = |flag, len: usize| if flags & flag != 0 { len } else { 0 };
         HEADER + len_of(EXPIRES, 8) + len_of(HAS_PROPERTIES, 4) + len_of(HAS_PUBLISHER, 8)
     }
@@ -171,32 +220,39 @@ impl Message {
     }
 
     fn properties_len(&self) -> usize {
-        if self.0[0] & HAS_PROPERTIES == 0 {
+        if self.head()[0] & HAS_PROPERTIES == 0 {
             return 0;
         }
-        let at = HEADER + if self.0[0] & EXPIRES != 0 { 8 } else { 0 };
+        let at = HEADER + if self.head()[0] & EXPIRES != 0 { 8 } else { 0 };
         u32::from_le_bytes(self.array(at)) as usize
     }
 
     fn array<const N: usize>(&self, at: usize) -> [u8; N] {
         let mut bytes = [0; N];
-        bytes.copy_from_slice(&self.0[at..at + N]);
+        bytes.copy_from_slice(&self.head()[at..at + N]);
         bytes
     }
 
     /// Bytes that limits count: topic, properties and payload.
     pub fn content_len(&self) -> usize {
-        self.0.len() - self.topic_at()
+        match &self.0 {
+            Form::Small(bytes) => bytes.len() - self.topic_at(),
+            Form::Large(large) => large.head.len() - self.topic_at() + large.packet.len() - large.payload_at,
+        }
     }
 
     pub fn content(&self) -> Content<'_> {
+        let head = self.head();
         let (topic, properties_len) = (self.topic_at(), self.properties_len());
         let properties = topic + self.topic_len();
         let payload = properties + properties_len;
         Content {
-            topic: &self.0[topic..properties],
-            properties: &self.0[properties..payload],
-            payload: &self.0[payload..],
+            topic: &head[topic..properties],
+            properties: &head[properties..payload],
+            payload: match &self.0 {
+                Form::Small(_) => &head[payload..],
+                Form::Large(large) => &large.packet[large.payload_at..],
+            },
             expires_at: self.expires_at(),
         }
     }
@@ -210,17 +266,40 @@ impl Message {
             topic: self.topic(),
             properties: content.properties,
             payload: content.payload,
+            packet: match &self.0 {
+                Form::Small(_) => None,
+                Form::Large(large) => Some(&large.packet),
+            },
         }
     }
+}
+
+/// In one allocation, made where it stays.
+fn joined(parts: [&[u8]; 4]) -> Rc<[u8]> {
+    let mut bytes: Rc<[u8]> = iter::repeat_n(0, parts.iter().map(|part| part.len()).sum()).collect();
+    let mut room = Rc::get_mut(&mut bytes).unwrap_or_default();
+    for part in parts {
+        let (here, behind) = room.split_at_mut(part.len());
+        here.copy_from_slice(part);
+        room = behind;
+    }
+    bytes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Each queue holds many.
+    #[test]
+    fn a_message_is_as_small_as_what_it_points_with() {
+        assert_eq!(size_of::<Message>(), size_of::<Rc<[u8]>>());
+    }
+
     #[test]
     fn parts_come_back_as_they_went_in() {
-        for number in 0..16 {
+        let packet = Rc::new(b"0.payload".to_vec());
+        for number in 0..32 {
             let parts = MessageParts {
                 qos: [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][number % 3],
                 retain: number & 1 != 0,
@@ -228,6 +307,7 @@ mod tests {
                 topic: "ä/b",
                 properties: if number & 4 != 0 { &[1, 2, 3] } else { &[] },
                 payload: b"payload",
+                packet: (number & 16 != 0).then_some(&packet),
             };
             let message = match number & 8 {
                 0 => Message::new(&parts),
@@ -237,7 +317,9 @@ mod tests {
             assert_eq!((back.qos, back.retain, back.expires_at), (parts.qos, parts.retain, parts.expires_at));
             assert_eq!((back.topic, back.properties, back.payload), ("ä/b", parts.properties, &b"payload"[..]));
             assert_eq!(message.content_len(), 4 + parts.properties.len() + 7);
-            assert_eq!(&message.bytes()[message.payload_at()..], b"payload");
+            let (shared, payload_at) = message.shared_payload();
+            assert_eq!((&shared[payload_at..], message.payload()), (&b"payload"[..], &b"payload"[..]));
+            assert_eq!((message.parts().packet.is_some(), back.packet.is_some()), (number & 16 != 0, number & 16 != 0));
             assert_eq!(message.topic_bytes(), "ä/b".as_bytes());
             assert_eq!(format!("{:?}", message.content()), format!("{:?}", parts.content()));
             assert_eq!(message.is_of_publisher(0x1122_3344_5566_7788), number & 8 != 0);

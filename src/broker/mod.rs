@@ -59,7 +59,7 @@ mod will;
 
 use std::rc::Rc;
 
-use crate::buffer::OutBuf;
+use crate::buffer::{InBuf, LARGE_LEN, OutBuf};
 use crate::codec::{self, DecodeError, Direction, Packet, ReasonCode, Split};
 use crate::config::{Config, Rules};
 use crate::time::Millis;
@@ -110,6 +110,8 @@ pub struct Broker {
     login: Login,
     callers: Callers,
     rivals: Rivals,
+    /// The packet that is being handled, if it is large.
+    large_packet: Option<Rc<Vec<u8>>>,
     /// Reused by `route`.
     matches: Vec<FilterId>,
     /// What a look ahead said of the topic that is being published, or NONE.
@@ -136,6 +138,7 @@ impl Broker {
             login: Login::new([0; 32]),
             callers: Callers::default(),
             rivals: Rivals::default(),
+            large_packet: None,
             matches: Vec::new(),
             guess: NONE,
             resumed: Vec::new(),
@@ -412,9 +415,31 @@ impl Broker {
     /// Handles what the link's own buffer holds.
     fn process_input(&mut self, id: LinkId, now: Millis) {
         let mut input = std::mem::take(&mut self.clients.links[id as usize].input);
+        if input.len() >= LARGE_LEN {
+            self.process_large(id, &mut input, now);
+        }
         let used = self.process(id, input.bytes(), now);
         input.consume(used, &mut self.clients.pool);
         self.clients.links[id as usize].input = input;
+    }
+
+    /// Handles a large packet at the beginning of the input, if there is one and it is whole. Its message may keep it as it is: to copy
+    /// megabytes would hold up everybody.
+    fn process_large(&mut self, id: LinkId, input: &mut InBuf, now: Millis) {
+        let Ok(Split::Frame { len, .. }) = codec::split_frame(input.bytes(), 0) else { return };
+        if len < LARGE_LEN {
+            return;
+        }
+        let packet = Rc::new(input.take_packet(len));
+        self.large_packet = Some(packet.clone());
+        let used = self.process(id, &packet, now);
+        self.large_packet = None;
+        // Nobody holds what was not handled.
+        if used == 0
+            && let Ok(packet) = Rc::try_unwrap(packet)
+        {
+            input.put_back(packet);
+        }
     }
 
     /// Handles the whole packets in `bytes` until the link is paused or closed; says how many bytes are done with.

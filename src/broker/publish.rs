@@ -97,6 +97,8 @@ impl Broker {
             }
             return Ok(());
         }
+        // Not for a small payload behind long properties: it would hold all of them.
+        let whole = self.large_packet.clone().filter(|whole| packet.payload.len() * 2 > whole.len());
         let parts = MessageParts {
             qos: packet.qos,
             retain: packet.retain,
@@ -104,6 +106,7 @@ impl Broker {
             topic,
             properties,
             payload: packet.payload,
+            packet: whole.as_ref(),
         };
         if let Some(refusal) = self.refusal(id, session, &parts, own.is_text) {
             self.refuse_publish(id, packet, topic, &refusal, now);

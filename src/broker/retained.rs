@@ -306,8 +306,15 @@ mod tests {
     use crate::topic;
 
     fn message(topic: &str, expires_at: Millis) -> Message {
-        let parts =
-            MessageParts { qos: QoS::AtMostOnce, retain: true, expires_at, topic, properties: &[], payload: b"1" };
+        let parts = MessageParts {
+            qos: QoS::AtMostOnce,
+            retain: true,
+            expires_at,
+            topic,
+            properties: &[],
+            payload: b"1",
+            packet: None,
+        };
         Message::new(&parts)
     }
 

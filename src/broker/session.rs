@@ -595,7 +595,8 @@ mod tests {
 
     fn queued() -> Queued {
         let (qos, expires_at) = (QoS::AtMostOnce, Millis::NEVER);
-        let parts = MessageParts { qos, retain: false, expires_at, topic: "t", properties: &[], payload: b"x" };
+        let parts =
+            MessageParts { qos, retain: false, expires_at, topic: "t", properties: &[], payload: b"x", packet: None };
         let message = Message::new(&parts);
         Queued { message, entry: Entry::default(), via: Via::subscription(0), qos, retain: false }
     }

@@ -211,6 +211,7 @@ impl Broker {
             topic,
             properties: &[],
             payload: line.as_bytes(),
+            packet: None,
         };
         self.route(parts, NONE, now);
     }
@@ -412,6 +413,7 @@ impl Broker {
             topic,
             properties: &[],
             payload: value.as_bytes(),
+            packet: None,
         };
         self.retain(&parts, NONE, now);
         self.route(parts, NONE, now);

@@ -68,6 +68,7 @@ impl Broker {
             topic: &will.topic,
             properties: &will.properties,
             payload: &will.payload,
+            packet: None,
         };
         if self.clients.gate_will(id, &parts, now) {
             return;

@@ -3,7 +3,7 @@
 use midge::codec::QoS;
 
 use crate::harness::{World, log_count, packet};
-use crate::hello::{BOTH, EVERY, v5};
+use crate::hello::{BOTH, EVERY, v5, v311};
 
 #[test]
 fn v311_mqtt_3_3_4_1_a_publish_is_answered_by_its_qos() {
@@ -376,4 +376,40 @@ fn v5_mqtt_3_3_4_6_a_subscription_identifier_from_a_client_is_a_protocol_error()
     let c = w.join(v5("c"));
     w.tell(c, "PUBLISH t x sid=1");
     assert_eq!(w.heard(c), "DISCONNECT 82, closed");
+}
+
+/// A PUBLISH of QoS 1 with so many bytes of payload.
+fn large_publish(topic: &str, packet_id: u16, len: usize, retain: bool) -> Vec<u8> {
+    let mut body = (topic.len() as u16).to_be_bytes().to_vec();
+    body.extend_from_slice(topic.as_bytes());
+    body.extend_from_slice(&packet_id.to_be_bytes());
+    body.extend((0..len).map(|at| (at % 251) as u8));
+    packet(if retain { 0x33 } else { 0x32 }, &body)
+}
+
+#[test]
+fn large_messages_arrive_as_they_were_however_they_come() {
+    for (len, piece) in [(300_000, 65_536), (262_144, 65_536), (700_000, 700_100), (300_000, 1000)] {
+        let mut w = World::new();
+        let (p, s, away) = (w.client("p"), w.client("s"), w.join(v311("away").stored()));
+        w.subscribe(s, "# 1");
+        w.subscribe(away, "# 1");
+        w.hang_up(away);
+        let large = large_publish("large", 1, len, true);
+        let mut bytes = large.clone();
+        bytes.extend(large_publish("small", 2, 10, false));
+        bytes.extend(&large_publish("again", 3, len, false)[..100]);
+        bytes.chunks(piece).for_each(|piece| w.send(p, piece));
+        w.send(p, &large_publish("again", 3, len, false)[100..]);
+        assert_eq!(w.heard(p), "PUBACK #1, PUBACK #2, PUBACK #3");
+        let of = |topic, packet_id, len| large_publish(topic, packet_id, len, false);
+        let expected = [of("large", 1, len), of("small", 2, 10), of("again", 3, len)];
+        assert!(w.heard_bytes(s) == expected, "{len} {piece}");
+        let away = w.join(v311("away").stored());
+        assert!(w.heard_bytes(away) == expected, "{len} {piece}: waited for");
+        let late = w.client("late");
+        w.tell(late, "SUBSCRIBE #1 large 1");
+        let heard = w.heard_bytes(late);
+        assert!(heard.len() == 2 && heard[1] == large, "{len} {piece}: retained");
+    }
 }

@@ -395,7 +395,7 @@ impl Store {
 
     /// One more recorded entry refers to the message. Says its number, recording it first if the present file has it not.
     fn refer(&mut self, message: &Message, out: &mut Vec<u8>, is_new_reference: bool) -> u64 {
-        let len = message.bytes().len() as u32;
+        let len = message.len() as u32;
         let recorded = self.messages.entry(address(message)).or_insert_with(|| {
             self.last_message += 1;
             self.message_bytes += u64::from(len);
@@ -478,7 +478,7 @@ fn is_own_topic(topic: &str) -> bool {
 
 /// Names a message as long as somebody holds it.
 fn address(message: &Message) -> usize {
-    message.bytes().as_ptr().addr()
+    message.address()
 }
 
 impl Clients {

@@ -235,7 +235,7 @@ impl Replay {
         (store.last_message, store.last_key) = (self.last_message, self.last_key);
         store.session_count = self.sessions.len();
         for (&number, restored) in &self.messages {
-            let len = restored.message.bytes().len() as u32;
+            let len = restored.message.len() as u32;
             let recorded = Recorded { number, references: restored.references, file: store.file, len };
             store.messages.insert(address(&restored.message), recorded);
             store.message_bytes += u64::from(len);
@@ -323,7 +323,7 @@ impl Delivery {
 
 fn message(content: &Stored) -> Message {
     let Stored { qos, retain, expires_at, topic, properties, payload, .. } = *content;
-    let parts = MessageParts { qos, retain, expires_at, topic, properties, payload };
+    let parts = MessageParts { qos, retain, expires_at, topic, properties, payload, packet: None };
     match content.publisher {
         Some(publisher) => Message::of_publisher(&parts, publisher),
         None => Message::new(&parts),
