@@ -178,7 +178,7 @@ fn set(file: &str, user: &str, password: Option<&str>, is_new: bool, method: Met
         false => Err(full(file)),
     };
     if replaced.is_err() && is_new {
-        // Empty, as it was made.
+        // Empty, as it was made: it is still held, so nobody put anything in.
         let _ = fs::remove_file(path);
     }
     replaced?;

@@ -61,12 +61,12 @@ impl HeldFile {
         Ok(content)
     }
 
-    /// Puts this in place of what it holds. Its owner and mode stay; other names that are links to the same file stay with what
+    /// Puts this in place of what it holds; nobody else gets at it before this is dropped. Its owner and mode stay; other names that are links to the same file stay with what
     /// it held.
     ///
     /// # Errors
     /// When that cannot be written, and then it is as it was.
-    pub fn replace(self, content: &[u8]) -> io::Result<()> {
+    pub fn replace(&self, content: &[u8]) -> io::Result<()> {
         let mut name = OsString::from(".");
         name.push(self.path.file_name().unwrap_or_default());
         name.push(format!(".{}", process::id()));

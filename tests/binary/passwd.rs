@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use midge::access::passwords::{Allowed, ITERATIONS, parse};
 
+use crate::ctl::{mode, read_until, terminal};
 use crate::folder::Folder;
 use crate::program::run;
 
@@ -90,6 +91,28 @@ fn an_entry_is_printed_instead() {
     }
     // And each has another salt.
     assert_ne!(passwd(&["-", "ann"], "one\n").1, passwd(&["-", "ann"], "one\n").1);
+}
+
+#[test]
+fn a_signal_at_the_prompt_leaves_the_terminal_as_it_was() {
+    let folder = Folder::new("passwd-signal");
+    let path = folder.write("f", "ann:$6$x\n");
+    for signal in ["INT", "TERM", "HUP"] {
+        let (mut near, far) = terminal();
+        let before = mode(&far);
+        let stdio = || Stdio::from(far.try_clone().unwrap());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_midge"));
+        command.args(["passwd", &path, "bob"]).stdin(stdio()).stdout(stdio()).stderr(stdio());
+        let mut child = command.spawn().unwrap();
+        read_until(&mut near, "Password: ");
+        assert_ne!(mode(&far), before);
+        let kill = format!("kill -{signal} {}", child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{signal}");
+        assert_eq!(mode(&far), before, "{signal}");
+        read_until(&mut near, "Error: There is no password: nothing was changed.");
+    }
+    assert_eq!(folder.read("f"), "ann:$6$x\n");
 }
 
 #[test]

@@ -78,8 +78,9 @@ struct Screen;
 
 impl Screen {
     fn begin() -> io::Result<Screen> {
-        // The other screen, without a cursor.
-        write("\x1b[?1049h\x1b[?25l")?;
+        // The other screen, without a cursor. Some letters are two columns wide: what such a line has no room for is left out and
+        // does not go on in the next.
+        write("\x1b[?1049h\x1b[?25l\x1b[?7l")?;
         Ok(Screen)
     }
 
@@ -93,7 +94,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        let _ = write("\x1b[?25h\x1b[?1049l");
+        let _ = write("\x1b[?7h\x1b[?25h\x1b[?1049l");
     }
 }
 
