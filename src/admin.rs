@@ -115,8 +115,9 @@ impl Answer {
                 Some(true) => end("ok", said, out),
                 Some(false) => return Progress::Waits,
                 None => {
-                    said.push("It cannot be stored at the moment, as the log says: a restart may undo it.".to_string());
-                    end("error", said, out);
+                    let told =
+                        said.join(" ") + " It cannot be stored at the moment, as the log says: a restart may undo it.";
+                    end("error", &[told], out);
                 }
             },
             Answer::Said(Ok(said)) => end("ok", std::slice::from_ref(said), out),

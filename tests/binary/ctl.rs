@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use midge::codec::{QoS, Version};
 
@@ -444,6 +444,30 @@ fn top_leaves_the_terminal_as_it_was() {
         assert_eq!(mode(&far), before);
         read_until(&mut near, "\x1b[?7h\x1b[?25h\x1b[?1049l");
     }
+}
+
+#[test]
+fn top_ends_with_a_key_though_the_broker_does_not_answer() {
+    let folder = Folder::new("ctl-stuck");
+    let path = folder.path("sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (mut near, far) = terminal();
+    let before = mode(&far);
+    let stdio = || Stdio::from(far.try_clone().unwrap());
+    let mut top = ctl_command(&["--socket", path.to_str().unwrap(), "top"]);
+    let mut child = top.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
+    for answer in ["columns\tname:text\tvalue:count\nok\n", "columns\tid:text\nok\n"] {
+        let (mut stream, _) = listener.accept().unwrap();
+        BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+        stream.write_all(answer.as_bytes()).unwrap();
+    }
+    read_until(&mut near, "\x1b[J");
+    let _unanswered = listener.accept().unwrap();
+    let begun = Instant::now();
+    near.write_all(b"q").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(mode(&far), before);
 }
 
 /// What is read from a terminal up to this.

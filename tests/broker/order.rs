@@ -165,7 +165,7 @@ fn an_order_that_cannot_be_stored_is_told_to_be_so() {
     assert!(answer.has_news(&w.broker));
     let (progress, said) = hear(&mut w, &mut answer);
     assert_eq!(progress, Progress::Over);
-    let expected = "error\tThe session of client 'c' was deleted.\t\
+    let expected = "error\tThe session of client 'c' was deleted. \
                     It cannot be stored at the moment, as the log says: a restart may undo it.\n";
     assert_eq!(said, expected);
 }
