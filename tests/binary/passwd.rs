@@ -154,7 +154,7 @@ fn a_failure_is_one_line_and_changes_nothing() {
         (&["-D", &none, "bob"], "", format!("There is no {none}: --create makes it.")),
         (&["-U", &none], "", format!("There is no {none}: --create makes it.")),
         (&["-D", &path, "bob"], "", format!("{path} has no user \"bob\".")),
-        (&["-b", &directory, "bob", "x"], "", format!("{directory} cannot be read: it is no plain file.")),
+        (&["-b", &directory, "bob", "x"], "", format!("{directory} cannot be changed: Is a directory (os error 21).")),
         (&[&path, "bob"], "", "There is no password: nothing was changed.".to_string()),
         (
             &[&path, "bob"],
