@@ -13,17 +13,32 @@ use crate::time::Millis;
 pub enum Answer {
     List(Inspection),
     Deletion(Deletion),
+    /// What was done, once it is stored.
+    Saving {
+        said: Vec<String>,
+        position: u64,
+    },
     /// All of it: a sentence for the person who asked, or what was refused, and why.
     Said(Result<String, Vec<String>>),
 }
 
+/// How far an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    More,
+    /// There is nothing to do until the store has news.
+    Waits,
+    Over,
+}
+
 impl Answer {
-    /// What was done is logged, with who ordered it.
-    fn of(result: Result<(), String>, caller: Caller, done: String) -> Answer {
+    /// What was done is logged, with who ordered it. `position` is that at which it is stored.
+    fn of(result: Result<u64, String>, caller: Caller, done: String) -> Answer {
         match result {
-            Ok(()) => {
-                info!("Control: {done} It was ordered by {caller}.");
-                Answer::Said(Ok(done))
+            Ok(position) => {
+                // In this order: an id may be longer than a line of the log.
+                info!("Control: by order of {caller}: {done}");
+                Answer::Saving { said: vec![done], position }
             }
             Err(why) => Answer::Said(Err(vec![why])),
         }
@@ -50,7 +65,7 @@ impl Answer {
                 Answer::Deletion(Deletion::new(&filter))
             }
             Request::Kick(id) => {
-                let result = broker.kick(&id, now);
+                let result = broker.kick(&id, now).map(|()| 0);
                 Answer::of(result, caller, format!("Client '{id}' was disconnected."))
             }
             Request::DeleteSession(id) => {
@@ -70,38 +85,45 @@ impl Answer {
         })
     }
 
-    /// Appends more of the answer to `out`; says whether that was the end of it.
-    pub fn go_on(&mut self, broker: &mut Broker, out: &mut Vec<u8>, now: Millis) -> bool {
+    /// Whether one that waited may go on.
+    pub fn has_news(&self, broker: &Broker) -> bool {
+        matches!(self, Answer::Saving { position, .. } if broker.is_saved(*position) != Some(false))
+    }
+
+    /// Appends more of the answer to `out`.
+    pub fn go_on(&mut self, broker: &mut Broker, out: &mut Vec<u8>, now: Millis) -> Progress {
         match self {
             Answer::List(inspection) => {
-                let is_over = broker.inspect(inspection, out, now);
-                if is_over {
-                    end("ok", &[], out);
+                if !broker.inspect(inspection, out, now) {
+                    return Progress::More;
                 }
-                is_over
+                end("ok", &[], out);
             }
             Answer::Deletion(deletion) => {
-                let is_over = broker.delete_retained(deletion, now);
-                if is_over {
-                    let Deletion { removed, left, .. } = *deletion;
+                if broker.delete_retained(deletion, now) {
+                    let Deletion { removed, left, position, .. } = *deletion;
                     let messages = if removed == 1 { "message was" } else { "messages were" };
                     let mut said = vec![format!("{removed} retained {messages} deleted.")];
                     if left > 0 {
                         said.push(format!("{left} below $SYS are the broker's own, and stay."));
                     }
-                    end("ok", &said, out);
+                    *self = Answer::Saving { said, position };
                 }
-                is_over
+                return Progress::More;
             }
-            Answer::Said(Ok(said)) => {
-                end("ok", std::slice::from_ref(said), out);
-                true
-            }
-            Answer::Said(Err(why)) => {
-                end("error", why, out);
-                true
-            }
+            Answer::Saving { said, position } => match broker.is_saved(*position) {
+                Some(true) => end("ok", said, out),
+                Some(false) => return Progress::Waits,
+                None => {
+                    let told =
+                        said.join(" ") + " It cannot be stored at the moment, as the log says: a restart may undo it.";
+                    end("error", &[told], out);
+                }
+            },
+            Answer::Said(Ok(said)) => end("ok", std::slice::from_ref(said), out),
+            Answer::Said(Err(why)) => end("error", why, out),
         }
+        Progress::Over
     }
 }
 

@@ -24,7 +24,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::VERSION;
-use crate::admin::Answer;
+use crate::admin::{Answer, Progress};
 use crate::broker::{Broker, Denial, HangUp, LinkId, Peer};
 use crate::buffer::OutBuf;
 use crate::config::{Config, Rules};
@@ -321,10 +321,11 @@ impl Server {
             if !self.control.is_answering(slot) {
                 *open = None;
             }
-            if let Some(answer) = open
-                && let Some(out) = self.control.room(slot)
-                && answer.go_on(&mut self.broker, out, self.now)
-            {
+            let Some(answer) = open else { continue };
+            let Some(out) = self.control.room(slot) else { continue };
+            let progress = answer.go_on(&mut self.broker, out, self.now);
+            self.control.set_waiting(slot, progress == Progress::Waits);
+            if progress == Progress::Over {
                 self.control.finish(slot);
                 *open = None;
             }
@@ -510,7 +511,10 @@ impl Server {
 
     /// Nothing to wait for while something is left to do; else until the core's next deadline.
     fn timeout(&self) -> Option<Duration> {
-        let is_busy = self.doors.has_work() || self.control.has_work() || self.broker.has_work();
+        let is_busy = self.doors.has_work()
+            || self.control.has_work()
+            || self.answers.iter().flatten().any(|answer| answer.has_news(&self.broker))
+            || self.broker.has_work();
         if is_busy || !self.ready.is_empty() || !self.greedy.is_empty() {
             return Some(Duration::ZERO);
         }

@@ -68,6 +68,15 @@ impl SubscriptionKey {
     pub fn share_id(&self) -> Option<ShareId> {
         (self.share != NONE).then_some(self.share)
     }
+
+    /// Another one for each filter and share; that without a share is the first of its filter.
+    pub fn number(&self) -> u64 {
+        (u64::from(self.filter) << 32) | u64::from(self.share.wrapping_add(1))
+    }
+
+    pub fn of_number(number: u64) -> SubscriptionKey {
+        SubscriptionKey { filter: (number >> 32) as FilterId, share: (number as u32).wrapping_sub(1) }
+    }
 }
 
 /// The members of one `$share/NAME/FILTER`, and whose turn it is.
@@ -234,12 +243,12 @@ impl Index {
     }
 
     /// The shares of a filter: their names and members.
-    pub fn shares(&self, filter: FilterId) -> impl Iterator<Item = (&str, &[Subscriber])> {
+    fn shares(&self, filter: FilterId) -> impl Iterator<Item = &Share> {
         let mut id = self.filters[filter as usize].first_share;
         std::iter::from_fn(move || {
             let share = (id != NONE).then(|| &self.shares[share_place(id)])?;
             id = share.next;
-            Some((&*share.name, &share.members[..]))
+            Some(share)
         })
     }
 
@@ -258,11 +267,16 @@ impl Index {
         Ok(None)
     }
 
-    /// Everybody who subscribes to a filter, with the name of the share if through one.
-    pub fn members(&self, filter: FilterId) -> impl Iterator<Item = (Option<&str>, &Subscriber)> {
+    /// Everybody who subscribes to a filter, with the share if through one.
+    pub fn members(&self, filter: FilterId) -> impl Iterator<Item = (Option<ShareId>, &Subscriber)> {
         let plain = self.subscribers(filter).iter().map(|subscriber| (None, subscriber));
-        let shared = self.shares(filter).flat_map(|(name, members)| members.iter().map(move |it| (Some(name), it)));
+        let shared = self.shares(filter).flat_map(|share| share.members.iter().map(|it| (Some(share.id), it)));
         plain.chain(shared)
+    }
+
+    /// The name of a share, if somebody is a member.
+    pub fn share_name(&self, id: ShareId) -> Option<&str> {
+        self.shares.get(share_place(id)).filter(|share| share.id == id).map(|share| &*share.name)
     }
 
     pub fn filter_text(&self, filter: FilterId) -> &[u8] {

@@ -3,8 +3,10 @@
 //! or behind a topic: what comes or goes meanwhile may be in the list or not, and what changes is shown as it was when its row
 //! was made.
 
+use std::collections::BinaryHeap;
+
 use super::Broker;
-use super::index::SubscriptionKey;
+use super::index::{ShareId, Subscriber, SubscriptionKey};
 use super::link::Link;
 use super::message::Message;
 use super::retained::Found;
@@ -94,10 +96,11 @@ enum List {
 pub struct Inspection {
     list: List,
     is_begun: bool,
-    /// The number of the link, session or filter to go on with; of one client's subscriptions, the position.
+    /// The number of the link, session or filter to go on with.
     next: usize,
-    /// How many of the filter's subscribers were told.
-    told: usize,
+    /// Where to go on among the subscribers of that filter, or the subscriptions of one client: the lowest number that was not
+    /// told. Positions are no use, for who leaves moves those behind.
+    from: u64,
     /// The last topic looked at.
     after: Option<Box<str>>,
 }
@@ -130,7 +133,7 @@ impl Inspection {
     }
 
     fn of(list: List) -> Inspection {
-        Inspection { list, is_begun: false, next: 0, told: 0, after: None }
+        Inspection { list, is_begun: false, next: 0, from: 0, after: None }
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -182,11 +185,10 @@ impl Broker {
                 let end = self.clients.sessions.capacity();
                 each(&mut inspection.next, end, &mut slice, |at, slice| self.tell_session(at, slice, now))
             }
-            List::Subscriptions => self.tell_filters(&mut inspection.next, &mut inspection.told, &mut slice),
+            List::Subscriptions => self.tell_filters(&mut inspection.next, &mut inspection.from, &mut slice),
             List::SubscriptionsOf(id) => {
                 let Some(session) = self.clients.find_session(id) else { return true };
-                let end = self.clients.sessions[session as usize].subscriptions.len();
-                each(&mut inspection.next, end, &mut slice, |at, slice| self.tell_subscription(session, at, slice))
+                self.tell_subscriptions(session, &mut inspection.from, &mut slice)
             }
             List::Retained { filter, has_payload } => {
                 self.tell_retained(filter, *has_payload, &mut inspection.after, &mut slice, now)
@@ -245,44 +247,63 @@ impl Broker {
     }
 
     /// The subscriptions of all, filter by filter; whether those were the last.
-    fn tell_filters(&self, next: &mut usize, told: &mut usize, slice: &mut Slice) -> bool {
-        loop {
-            match self.index.next_filter(*next, &mut slice.looked) {
+    fn tell_filters(&self, next: &mut usize, from: &mut u64, slice: &mut Slice) -> bool {
+        let number = |(share, subscriber): &(Option<ShareId>, &Subscriber)| {
+            (u64::from(subscriber.session) << 32) | share.map_or(0, |share| u64::from(share) + 1)
+        };
+        while !slice.is_full() {
+            let filter = match self.index.next_filter(*next, &mut slice.looked) {
                 Ok(None) => return true,
+                Ok(Some(filter)) => filter,
                 Err(number) => {
-                    (*next, *told) = (number, 0);
+                    (*next, *from) = (number, 0);
                     return false;
                 }
-                Ok(Some(filter)) => {
-                    if filter as usize != *next {
-                        (*next, *told) = (filter as usize, 0);
-                    }
-                    for (share, subscriber) in self.index.members(filter).skip(*told) {
-                        if slice.is_full() {
-                            return false;
-                        }
-                        *told += 1;
-                        let Some(session) = self.clients.sessions.get(subscriber.session as usize) else { continue };
-                        tell_subscriber(&session.client_id, self.index.filter_text(filter), share, subscriber, slice);
-                    }
-                    (*next, *told) = (*next + 1, 0);
+            };
+            if filter as usize != *next {
+                (*next, *from) = (filter as usize, 0);
+            }
+            let room = slice.rows;
+            let numbers = lowest(&mut self.index.members(filter).map(|member| number(&member)), *from, room);
+            let mut members = vec![None; numbers.len()];
+            for member in self.index.members(filter) {
+                if let Ok(at) = numbers.binary_search(&number(&member)) {
+                    members[at] = Some(member);
                 }
             }
+            for (number, (share, subscriber)) in numbers.iter().zip(members.iter().flatten()) {
+                if slice.is_full() {
+                    return false;
+                }
+                *from = number + 1;
+                let Some(session) = self.clients.sessions.get(subscriber.session as usize) else { continue };
+                let share = share.and_then(|share| self.index.share_name(share));
+                tell_subscriber(&session.client_id, self.index.filter_text(filter), share, subscriber, slice);
+            }
+            if numbers.len() < room {
+                (*next, *from) = (*next + 1, 0);
+            }
         }
+        false
     }
 
-    /// Subscription number `at` of a session.
-    fn tell_subscription(&self, session: u32, at: usize, slice: &mut Slice) {
-        let own = &self.clients.sessions[session as usize];
-        let Some(&key) = own.subscriptions.get(at) else { return };
-        let SubscriptionKey { filter, .. } = key;
-        // Whoever else subscribes there is looked at until this one is found.
-        let crowd = self.index.subscribers(filter).len();
-        slice.looked = slice.looked.saturating_sub(crowd / 16);
-        let Some(subscriber) = self.index.subscriber(key, session) else { return };
-        let full = key.share_id().and_then(|share| self.index.share_filter(share));
-        let share = full.as_deref().and_then(|full| full.split('/').nth(1));
-        tell_subscriber(&own.client_id, self.index.filter_text(filter), share, subscriber, slice);
+    /// The subscriptions of one session; whether those were the last.
+    fn tell_subscriptions(&self, session: u32, from: &mut u64, slice: &mut Slice) -> bool {
+        let (own, room) = (&self.clients.sessions[session as usize], slice.rows);
+        let numbers = lowest(&mut own.subscriptions.iter().map(SubscriptionKey::number), *from, room);
+        for number in &numbers {
+            if slice.is_full() {
+                return false;
+            }
+            *from = number + 1;
+            let key = SubscriptionKey::of_number(*number);
+            // Whoever else subscribes there is looked at until this one is found.
+            slice.looked = slice.looked.saturating_sub(1 + self.index.subscribers(key.filter).len() / 16);
+            let Some(subscriber) = self.index.subscriber(key, session) else { continue };
+            let share = key.share_id().and_then(|share| self.index.share_name(share));
+            tell_subscriber(&own.client_id, self.index.filter_text(key.filter), share, subscriber, slice);
+        }
+        numbers.len() < room
     }
 
     fn tell_retained(
@@ -324,6 +345,21 @@ fn each(next: &mut usize, end: usize, slice: &mut Slice, mut tell: impl FnMut(us
     true
 }
 
+/// The lowest of these numbers from `from` on, so many at most, in their order.
+fn lowest(all: &mut dyn Iterator<Item = u64>, from: u64, max: usize) -> Vec<u64> {
+    let mut found = BinaryHeap::new();
+    for number in all {
+        if number < from || found.len() == max && found.peek().is_some_and(|highest| *highest < number) {
+            continue;
+        }
+        found.push(number);
+        if found.len() > max {
+            found.pop();
+        }
+    }
+    found.into_sorted_vec()
+}
+
 fn username(session: &Session) -> &[u8] {
     session.username.as_deref().map_or(b"", |name| name.as_bytes())
 }
@@ -350,13 +386,7 @@ fn in_flight(session: &Session) -> u64 {
     session.delivery.as_deref().map_or(0, |delivery| delivery.inflight.len() as u64)
 }
 
-fn tell_subscriber(
-    client_id: &str,
-    filter: &[u8],
-    share: Option<&str>,
-    subscriber: &super::index::Subscriber,
-    slice: &mut Slice,
-) {
+fn tell_subscriber(client_id: &str, filter: &[u8], share: Option<&str>, subscriber: &Subscriber, slice: &mut Slice) {
     let options = match (subscriber.no_local, subscriber.retain_as_published) {
         (false, false) => "",
         (true, false) => "no-local",
@@ -401,6 +431,15 @@ fn excerpt(payload: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lowest_numbers_come_in_their_order() {
+        let lowest = |from, max| lowest(&mut [5, 9, 1, 7, 3, u64::MAX].into_iter(), from, max);
+        assert_eq!(lowest(0, 3), [1, 3, 5]);
+        assert_eq!(lowest(6, 3), [7, 9, u64::MAX]);
+        assert_eq!(lowest(2, 9), [3, 5, 7, 9, u64::MAX]);
+        assert_eq!(lowest(10, 1), [u64::MAX]);
+    }
 
     #[test]
     fn an_excerpt_has_whole_letters_if_it_has_letters() {

@@ -18,12 +18,14 @@ pub struct Deletion {
     pub removed: u64,
     /// Those below `$SYS` that are the broker's own.
     pub left: u64,
+    /// Once it is over: the position at which it is stored.
+    pub position: u64,
 }
 
 impl Deletion {
     /// `filter` is valid.
     pub fn new(filter: &str) -> Deletion {
-        Deletion { filter: filter.into(), after: None, removed: 0, left: 0 }
+        Deletion { filter: filter.into(), after: None, removed: 0, left: 0, position: 0 }
     }
 }
 
@@ -46,11 +48,12 @@ impl Broker {
         Ok(())
     }
 
-    /// Ends a session with all it holds, and the connection of its client, if there is one.
+    /// Ends a session with all it holds, and the connection of its client, if there is one. Gives the position at which that is
+    /// stored: whoever ordered it takes it for done.
     ///
     /// # Errors
     /// A sentence if there is none.
-    pub fn delete_session(&mut self, client_id: &str, now: Millis) -> Result<(), String> {
+    pub fn delete_session(&mut self, client_id: &str, now: Millis) -> Result<u64, String> {
         let session = self.session_of(client_id)?;
         self.note_time(now);
         let link = self.clients.sessions[session as usize].link;
@@ -61,9 +64,7 @@ impl Broker {
         if let Some(session) = self.clients.find_session(client_id) {
             self.end_session(session, now);
         }
-        // Whoever ordered it takes it for done.
-        self.save_now(now);
-        Ok(())
+        Ok(self.save_now(now))
     }
 
     /// # Errors
@@ -83,7 +84,7 @@ impl Broker {
         self.note_time(now);
         let is_over = self.delete_some_retained(deletion, now);
         if is_over && deletion.removed > 0 {
-            self.save_now(now);
+            deletion.position = self.save_now(now);
         }
         is_over
     }

@@ -62,6 +62,7 @@ impl Broker {
                 continue;
             }
             let client_id = self.clients.sessions.get(session as usize).map_or("", |session| &session.client_id);
+            let share = share.and_then(|share| self.index.share_name(share));
             let share = share.map_or(String::new(), |name| format!(", $share/{}", name.escape_debug()));
             *text += &format!(" ({}, {}{share})", client_id.escape_debug(), qos as u8);
         }

@@ -155,7 +155,7 @@ fn set(file: &str, user: &str, password: Option<&str>, is_new: bool, method: Met
         // So that nobody is asked for a password in vain.
         match (is_new, path.symlink_metadata(), path.metadata()) {
             (true, Ok(_), _) => return Err(there_already(file)),
-            (false, _, Err(error)) => return Err(cannot_be_read(file, &error)),
+            (false, _, Err(error)) => return Err(cannot_be_changed(file, &error)),
             _ => {}
         }
     }
@@ -178,7 +178,7 @@ fn set(file: &str, user: &str, password: Option<&str>, is_new: bool, method: Met
         false => Err(full(file)),
     };
     if replaced.is_err() && is_new {
-        // Empty, as it was made.
+        // Empty, as it was made: it is still held, so nobody put anything in.
         let _ = fs::remove_file(path);
     }
     replaced?;
@@ -221,9 +221,9 @@ fn open(file: &str, is_new: bool) -> Result<(HeldFile, Vec<u8>), Refusal> {
     let held = opened.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => there_already(file),
         _ if is_new => Refusal::failure(format!("{file} cannot be made: {error}.")),
-        _ => cannot_be_read(file, &error),
+        _ => cannot_be_changed(file, &error),
     })?;
-    let content = held.read(FILE_BYTES_MAX).map_err(|error| cannot_be_read(file, &error))?;
+    let content = held.read(FILE_BYTES_MAX).map_err(|error| cannot_be_changed(file, &error))?;
     Ok((held, content))
 }
 
@@ -238,10 +238,10 @@ fn there_already(file: &str) -> Refusal {
     ))
 }
 
-fn cannot_be_read(file: &str, error: &io::Error) -> Refusal {
+fn cannot_be_changed(file: &str, error: &io::Error) -> Refusal {
     Refusal::failure(match error.kind() {
         io::ErrorKind::NotFound => format!("There is no {file}: --create makes it."),
-        _ => format!("{file} cannot be read: {error}."),
+        _ => format!("{file} cannot be changed: {error}."),
     })
 }
 

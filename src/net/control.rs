@@ -68,6 +68,8 @@ struct Call {
     /// The request, and later what of the answer waits to be written.
     bytes: Vec<u8>,
     written: usize,
+    /// The answer does not go on before something else happens.
+    is_waiting: bool,
     /// When it is too slow.
     deadline: Millis,
 }
@@ -152,7 +154,8 @@ impl Control {
                     // It may have asked already.
                     transport.edges.is_readable = true;
                     let (stage, deadline) = (Stage::Asking, now + ASKING);
-                    calls[slot] = Some(Call { transport, caller, stage, bytes: Vec::new(), written: 0, deadline });
+                    let (bytes, written, is_waiting) = (Vec::new(), 0, false);
+                    calls[slot] = Some(Call { transport, caller, stage, bytes, written, is_waiting, deadline });
                 }
                 Accept::WouldBlock => door.is_ready = false,
                 Accept::OutOfDescriptors => {
@@ -189,6 +192,13 @@ impl Control {
         call.bytes.is_empty().then_some(&mut call.bytes)
     }
 
+    /// Whether the answer has to wait for something else to happen: until then it is no work.
+    pub fn set_waiting(&mut self, slot: usize, is_waiting: bool) {
+        if let Some(call) = &mut self.calls[slot] {
+            call.is_waiting = is_waiting;
+        }
+    }
+
     /// The answer is complete.
     pub fn finish(&mut self, slot: usize) {
         if let Some(call) = &mut self.calls[slot] {
@@ -215,7 +225,8 @@ impl Control {
             || self.calls.iter().flatten().any(|call| match call.stage {
                 Stage::Asking => call.transport.edges.is_readable,
                 Stage::Asked => true,
-                Stage::Answering => call.bytes.is_empty() || call.transport.edges.is_writable,
+                Stage::Answering if call.bytes.is_empty() => !call.is_waiting,
+                Stage::Answering => call.transport.edges.is_writable,
                 Stage::Ending => call.transport.edges.is_writable,
             })
     }

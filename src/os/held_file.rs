@@ -20,12 +20,12 @@ impl HeldFile {
     /// Waits for whoever changes it.
     ///
     /// # Errors
-    /// When there is none, or it is no plain file.
+    /// When there is none, or it is no plain file, or may not be written: that is respected, though it will be replaced.
     pub fn open(path: &Path) -> io::Result<HeldFile> {
         let path = fs::canonicalize(path)?;
         loop {
             // A pipe without a writer must hold nobody up.
-            let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path)?;
+            let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&path)?;
             let opened = file.metadata()?;
             if !opened.is_file() {
                 return Err(io::Error::other("it is no plain file"));
@@ -61,12 +61,12 @@ impl HeldFile {
         Ok(content)
     }
 
-    /// Puts this in place of what it holds. Its owner and mode stay; other names that are links to the same file stay with what
+    /// Puts this in place of what it holds; nobody else gets at it before this is dropped. Its owner and mode stay; other names that are links to the same file stay with what
     /// it held.
     ///
     /// # Errors
     /// When that cannot be written, and then it is as it was.
-    pub fn replace(self, content: &[u8]) -> io::Result<()> {
+    pub fn replace(&self, content: &[u8]) -> io::Result<()> {
         let mut name = OsString::from(".");
         name.push(self.path.file_name().unwrap_or_default());
         name.push(format!(".{}", process::id()));
@@ -86,11 +86,14 @@ impl HeldFile {
     }
 
     fn write(&self, beside: &Path, content: &[u8]) -> io::Result<()> {
-        let (of, own) =
-            (self.file.metadata()?, OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?);
+        let why = |what: &'static str| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+        let of = self.file.metadata()?;
+        let own = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside);
+        let own = own.map_err(why("no file that takes its place can be made beside it"))?;
         let made = own.metadata()?;
         if (made.uid(), made.gid()) != (of.uid(), of.gid()) {
-            fchown(&own, Some(of.uid()), Some(of.gid()))?;
+            let kept = fchown(&own, Some(of.uid()), Some(of.gid()));
+            kept.map_err(why("what takes its place cannot be given its owner"))?;
         }
         own.set_permissions(Permissions::from_mode(of.mode() & 0o7777))?;
         (&own).write_all(content)?;
@@ -172,6 +175,40 @@ mod tests {
         assert_eq!(folder.names(), ["f", "link"]);
         assert_eq!(HeldFile::open(&path).unwrap().read(2).unwrap_err().to_string(), "it is larger than 2 bytes");
         assert_eq!(HeldFile::open(Path::new("/dev/zero")).err().unwrap().to_string(), "it is no plain file");
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_written_is_not_replaced() {
+        let folder = Folder::new("read-only");
+        let path = folder.0.join("f");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&folder.0, Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
+        // Root may write everything; this is about the files of this thread alone.
+        let error = thread::spawn(move || {
+            // SAFETY: numbers only.
+            unsafe { libc::setfsuid(65_534) };
+            HeldFile::open(&path).err().unwrap()
+        });
+        assert_eq!(error.join().unwrap().kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn why_a_file_cannot_be_replaced_is_told() {
+        let folder = Folder::new("directory");
+        let path = folder.0.join("f");
+        fs::write(&path, "old").unwrap();
+        let held = HeldFile::open(&path).unwrap();
+        fs::set_permissions(&folder.0, Permissions::from_mode(0o555)).unwrap();
+        let error = thread::spawn(move || {
+            // SAFETY: as above.
+            unsafe { libc::setfsuid(65_534) };
+            held.replace(b"new").unwrap_err()
+        });
+        let told = error.join().unwrap().to_string();
+        assert_eq!(told, "no file that takes its place can be made beside it: Permission denied (os error 13)");
+        fs::set_permissions(&folder.0, Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(folder.names(), ["f"]);
     }
 
     #[test]

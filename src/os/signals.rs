@@ -38,7 +38,7 @@ impl Signal {
     }
 }
 
-/// The read end of the blocked signals. Never closed before the process ends: they stay blocked.
+/// The read end of the blocked signals. Where it is not given back they stay blocked until the process ends.
 pub struct Signals {
     descriptor: OwnedFd,
 }
@@ -68,6 +68,19 @@ impl Signals {
         }
         // SAFETY: the descriptor was just opened and nobody else owns it.
         Ok(Signals { descriptor: unsafe { OwnedFd::from_raw_fd(descriptor) } })
+    }
+
+    /// They do again what they did before to the calling thread, also those that arrived and were not read.
+    pub fn give_back(self) {
+        // SAFETY: as in `new`.
+        unsafe {
+            let mut mask: libc::sigset_t = mem::zeroed();
+            libc::sigemptyset(&mut mask);
+            for (number, _) in Signal::all() {
+                libc::sigaddset(&mut mask, number);
+            }
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &mask, ptr::null_mut());
+        }
     }
 
     /// The next signal that arrived; `None` when all are read. Read until then: the descriptor is edge-triggered.

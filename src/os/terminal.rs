@@ -13,33 +13,48 @@ use super::{Signal, Signals};
 const CTRL_C: u8 = 3;
 
 /// A line without its end. From a terminal it is asked for with `prompt`, and is not shown; from elsewhere it is just read, no
-/// byte further. Nothing if there is none, or if somebody at a terminal gives up with Ctrl-C.
+/// byte further. Nothing if there is none, or if somebody at a terminal gives up with Ctrl-C, or a signal asks for the end.
 ///
 /// # Errors
 /// When it cannot be read, or has more bytes than `bytes_max`.
 pub fn read_secret(input: BorrowedFd<'_>, prompt: &str, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
     if !input.is_terminal() {
-        return read_line(input, bytes_max);
+        return read_line(input, bytes_max, None);
     }
-    let _silence = Mode::change(input.as_raw_fd(), libc::TCSAFLUSH, |mode| {
-        // Ctrl-C is to end the line instead of the process, which would leave a terminal behind that shows nothing.
+    // They would end the process, and leave a terminal behind that shows nothing.
+    let mut signals = Signals::new()?;
+    let silence = Mode::change(input.as_raw_fd(), libc::TCSAFLUSH, |mode| {
+        // Ctrl-C ends the line.
         mode.c_lflag &= !(libc::ECHO | libc::ECHONL | libc::ISIG);
         mode.c_lflag |= libc::ICANON;
         mode.c_cc[libc::VEOL] = CTRL_C;
     })?;
     // On standard error, so that standard output is what it would be without.
     let _ = write!(io::stderr(), "{prompt}");
-    let line = read_line(input, bytes_max);
+    let line = read_line(input, bytes_max, Some(&mut signals));
     // The end of the line was not shown either.
     let _ = writeln!(io::stderr());
+    drop(silence);
+    signals.give_back();
     Ok(line?.filter(|line| !line.contains(&CTRL_C)))
 }
 
-fn read_line(input: BorrowedFd<'_>, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
+/// With signals it comes from a terminal.
+fn read_line(
+    input: BorrowedFd<'_>,
+    bytes_max: usize,
+    mut signals: Option<&mut Signals>,
+) -> io::Result<Option<Vec<u8>>> {
     // SAFETY: the descriptor stays open for the call, and is not closed, because the file is never dropped.
     let input = ManuallyDrop::new(unsafe { File::from_raw_fd(input.as_raw_fd()) });
-    let (is_terminal, mut line, mut byte) = (input.is_terminal(), Vec::new(), [0]);
+    let (mut line, mut byte) = (Vec::new(), [0]);
     loop {
+        if let Some(signals) = &mut signals {
+            poll(&mut [readable(signals.as_raw_fd()), readable(input.as_raw_fd())], -1);
+            if is_end(signals) {
+                return Ok(None);
+            }
+        }
         match (&*input).read(&mut byte) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
@@ -49,7 +64,7 @@ fn read_line(input: BorrowedFd<'_>, bytes_max: usize) -> io::Result<Option<Vec<u
             Ok(_) => line.push(byte[0]),
         }
         // A CR may follow the last byte.
-        if line.len() > bytes_max + 1 || is_terminal && byte[0] == CTRL_C {
+        if line.len() > bytes_max + 1 || signals.is_some() && byte[0] == CTRL_C {
             break;
         }
     }
@@ -60,6 +75,21 @@ fn read_line(input: BorrowedFd<'_>, bytes_max: usize) -> io::Result<Option<Vec<u
         return Err(io::Error::other(format!("it has more than {bytes_max} bytes")));
     }
     Ok(Some(line))
+}
+
+fn readable(fd: RawFd) -> libc::pollfd {
+    libc::pollfd { fd, events: libc::POLLIN, revents: 0 }
+}
+
+/// Waits until one of them is ready, or so many milliseconds, -1 for any; says whether one is.
+fn poll(polls: &mut [libc::pollfd], ms: libc::c_int) -> bool {
+    // SAFETY: the kernel reads and writes so many pollfds, which are ours for the call.
+    unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, ms) > 0 }
+}
+
+/// Whether a signal asks for the end.
+fn is_end(signals: &mut Signals) -> bool {
+    matches!(signals.read(), Some(Signal::Terminate | Signal::Interrupt | Signal::Hangup))
 }
 
 /// A terminal in another mode, until this is dropped.
@@ -143,16 +173,14 @@ impl Keys {
 
     /// The next key, or nothing if none comes for so long.
     pub fn wait(&mut self, patience: Duration) -> Pressed {
-        let descriptors = [self.signals.as_raw_fd(), libc::STDIN_FILENO];
-        let mut polls = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        let mut polls = [self.signals.as_raw_fd(), libc::STDIN_FILENO].map(readable);
         let count = if self.is_open { 2 } else { 1 };
         // Rounded up, so that no time is left over.
         let ms = patience.as_micros().div_ceil(1000).min(i32::MAX as u128) as libc::c_int;
-        // SAFETY: `count` of the pollfds, which are ours for the call.
-        if unsafe { libc::poll(polls.as_mut_ptr(), count, ms) } <= 0 {
+        if !poll(&mut polls[..count], ms) {
             return Pressed::Nothing;
         }
-        if matches!(self.signals.read(), Some(Signal::Terminate | Signal::Interrupt | Signal::Hangup)) {
+        if is_end(&mut self.signals) {
             return Pressed::End;
         }
         if polls[1].revents == 0 {

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use midge::access::passwords::{Allowed, ITERATIONS, parse};
 
+use crate::ctl::{mode, read_until, terminal};
 use crate::folder::Folder;
 use crate::program::run;
 
@@ -93,6 +94,28 @@ fn an_entry_is_printed_instead() {
 }
 
 #[test]
+fn a_signal_at_the_prompt_leaves_the_terminal_as_it_was() {
+    let folder = Folder::new("passwd-signal");
+    let path = folder.write("f", "ann:$6$x\n");
+    for signal in ["INT", "TERM", "HUP"] {
+        let (mut near, far) = terminal();
+        let before = mode(&far);
+        let stdio = || Stdio::from(far.try_clone().unwrap());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_midge"));
+        command.args(["passwd", &path, "bob"]).stdin(stdio()).stdout(stdio()).stderr(stdio());
+        let mut child = command.spawn().unwrap();
+        read_until(&mut near, "Password: ");
+        assert_ne!(mode(&far), before);
+        let kill = format!("kill -{signal} {}", child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{signal}");
+        assert_eq!(mode(&far), before, "{signal}");
+        read_until(&mut near, "Error: There is no password: nothing was changed.");
+    }
+    assert_eq!(folder.read("f"), "ann:$6$x\n");
+}
+
+#[test]
 fn plain_text_is_hashed_once() {
     let folder = Folder::new("upgrade");
     let path = folder.write("f", "# all\nann:two words\nbob:$6$broken\n\ncid:x:y\n");
@@ -131,7 +154,7 @@ fn a_failure_is_one_line_and_changes_nothing() {
         (&["-D", &none, "bob"], "", format!("There is no {none}: --create makes it.")),
         (&["-U", &none], "", format!("There is no {none}: --create makes it.")),
         (&["-D", &path, "bob"], "", format!("{path} has no user \"bob\".")),
-        (&["-b", &directory, "bob", "x"], "", format!("{directory} cannot be read: it is no plain file.")),
+        (&["-b", &directory, "bob", "x"], "", format!("{directory} cannot be changed: Is a directory (os error 21).")),
         (&[&path, "bob"], "", "There is no password: nothing was changed.".to_string()),
         (
             &[&path, "bob"],

@@ -154,3 +154,48 @@ fn lists_are_told_in_slices_while_things_come_and_go() {
         }
     }
 }
+
+/// Who leaves after it was told of makes others move up; they are told of all the same.
+#[test]
+fn nobody_is_passed_over_when_others_go() {
+    let mut w = World::new();
+    let mut going = Vec::new();
+    for number in 0..600 {
+        let goes = number % 2 == 0;
+        let client = w.join(v5(&format!("{}-{number}", if goes { "goes" } else { "stays" })));
+        w.subscribe(client, "all/# 0 $share/g/all/# 0");
+        if goes {
+            going.push(client);
+        }
+    }
+    let (mut inspection, mut text) = (Inspection::subscriptions(), Vec::new());
+    assert!(!w.broker.inspect(&mut inspection, &mut text, w.now));
+    going.into_iter().for_each(|client| w.hang_up(client));
+    while !w.broker.inspect(&mut inspection, &mut text, w.now) {}
+    let text = String::from_utf8(text).unwrap();
+    for number in (1..600).step_by(2) {
+        let row = format!("row\tstays-{number}\tall/#\t0\t\t\t");
+        for row in [format!("{row}\n"), format!("{row}g\n")] {
+            assert_eq!(text.matches(&row).count(), 1, "{row}");
+        }
+    }
+}
+
+#[test]
+fn no_subscription_of_a_client_is_passed_over_when_others_end() {
+    let mut w = World::new();
+    let client = w.client("c");
+    for number in 0..600 {
+        w.subscribe(client, &format!("t/{number} 0"));
+    }
+    let (mut inspection, mut text) = (Inspection::subscriptions_of("c"), Vec::new());
+    assert!(!w.broker.inspect(&mut inspection, &mut text, w.now));
+    for number in 0..100 {
+        w.tell(client, &format!("UNSUBSCRIBE #{} t/{number}", number + 1));
+    }
+    while !w.broker.inspect(&mut inspection, &mut text, w.now) {}
+    let text = String::from_utf8(text).unwrap();
+    for number in 100..600 {
+        assert_eq!(text.matches(&format!("row\tc\tt/{number}\t")).count(), 1, "{number}");
+    }
+}

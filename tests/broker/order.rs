@@ -1,6 +1,8 @@
 //! What whoever administers the broker orders: it goes the ways of the protocol.
 
+use midge::admin::{Answer, Progress};
 use midge::broker::{Deletion, Inspection};
+use midge::net::Caller;
 
 use crate::harness::{World, log_count};
 use crate::hello::{v5, v311};
@@ -112,4 +114,58 @@ fn the_brokers_own_topics_are_not_deleted() {
     let count = w.broker.retained_count() as u64;
     let (removed, left) = delete(&mut w, "$SYS/#");
     assert_eq!((removed, left), (1, count - 1));
+}
+
+/// What is said of an order so far, and whether that is all.
+fn hear(w: &mut World, answer: &mut Answer) -> (Progress, String) {
+    let mut out = Vec::new();
+    let mut progress = Progress::More;
+    while progress == Progress::More {
+        progress = answer.go_on(&mut w.broker, &mut out, w.now);
+    }
+    (progress, String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn an_order_is_called_done_when_it_is_stored() {
+    let mut w = World::stored();
+    let c = w.join(v5("c").stored());
+    w.publish(c, "retain t x");
+    w.hang_up(c);
+    w.disk.is_slow = true;
+    let ordered = |line: &[u8], w: &mut World| {
+        let caller = Caller::Unix { pid: 1, uid: 0 };
+        Answer::to(line, caller, &mut w.broker, w.now).unwrap()
+    };
+    for (line, done) in [
+        (&b"session\tdelete\tc"[..], "The session of client 'c' was deleted."),
+        (b"retained\tdelete\t#", "1 retained message was deleted."),
+    ] {
+        let mut answer = ordered(line, &mut w);
+        assert_eq!(hear(&mut w, &mut answer), (Progress::Waits, String::new()));
+        w.turn();
+        assert!(!answer.has_news(&w.broker));
+        assert_eq!(hear(&mut w, &mut answer), (Progress::Waits, String::new()));
+        assert!(w.sync() && answer.has_news(&w.broker));
+        assert_eq!(hear(&mut w, &mut answer), (Progress::Over, format!("ok\t{done}\n")));
+    }
+    w.cut_power();
+    assert_eq!((w.broker.session_count(), w.broker.retained_count()), (0, 0));
+}
+
+#[test]
+fn an_order_that_cannot_be_stored_is_told_to_be_so() {
+    let mut w = World::stored();
+    let c = w.join(v5("c").stored());
+    w.hang_up(c);
+    w.disk.is_slow = true;
+    let mut answer = Answer::to(b"session\tdelete\tc", Caller::Unix { pid: 1, uid: 0 }, &mut w.broker, w.now).unwrap();
+    assert_eq!(hear(&mut w, &mut answer).0, Progress::Waits);
+    w.broker.store_failing(true);
+    assert!(answer.has_news(&w.broker));
+    let (progress, said) = hear(&mut w, &mut answer);
+    assert_eq!(progress, Progress::Over);
+    let expected = "error\tThe session of client 'c' was deleted. \
+                    It cannot be stored at the moment, as the log says: a restart may undo it.\n";
+    assert_eq!(said, expected);
 }

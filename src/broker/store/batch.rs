@@ -79,9 +79,17 @@ impl Broker {
         (due != Millis::NEVER).then_some(due)
     }
 
-    /// What waits to be stored is due now, whatever it could have waited for.
-    pub fn save_now(&mut self, now: Millis) {
+    /// What waits to be stored is due now, whatever it could have waited for. Gives the position to ask `is_saved` about.
+    pub fn save_now(&mut self, now: Millis) -> u64 {
         self.clients.store.save_now(now);
+        self.clients.store.position()
+    }
+
+    /// Whether everything up to a position is as safe as the store makes it; nothing if not, and storage fails.
+    pub fn is_saved(&self, position: u64) -> Option<bool> {
+        let store = &self.clients.store;
+        let is_saved = position <= store.durable;
+        (is_saved || !store.is_failing).then_some(is_saved)
     }
 
     /// Appends the records of a batch to `out`; nothing if nothing is to be written. The one before must be durable.

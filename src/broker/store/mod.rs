@@ -266,7 +266,7 @@ impl Store {
     }
 
     /// The position at which everything noted so far is safe, but for entries that wait for their acknowledgement.
-    fn position(&self) -> u64 {
+    pub fn position(&self) -> u64 {
         let is_empty =
             self.records.is_empty() && self.sessions.is_empty() && self.topics.is_empty() && self.routed.is_empty();
         if is_empty { self.open - 1 } else { self.open }

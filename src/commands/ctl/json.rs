@@ -29,19 +29,21 @@ pub fn write_sentence(sentence: &str, out: &mut dyn Write) -> io::Result<()> {
 fn write_text(text: &str, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"\"")?;
     let mut from = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let is_plain = byte >= b' ' && byte != b'"' && byte != b'\\' && byte != 0x7F;
+    for (at, letter) in text.char_indices() {
+        // Some readers take more than line feeds for the end of a line, and terminals more than escape for a command.
+        let is_plain = !letter.is_control() && !matches!(letter, '"' | '\\' | '\u{2028}' | '\u{2029}');
         if is_plain {
             continue;
         }
         out.write_all(&text.as_bytes()[from..at])?;
-        match byte {
-            b'"' | b'\\' => out.write_all(&[b'\\', byte])?,
-            b'\n' => out.write_all(b"\\n")?,
-            b'\t' => out.write_all(b"\\t")?,
-            _ => write!(out, "\\u{byte:04x}")?,
+        match letter {
+            '"' => out.write_all(b"\\\"")?,
+            '\\' => out.write_all(b"\\\\")?,
+            '\n' => out.write_all(b"\\n")?,
+            '\t' => out.write_all(b"\\t")?,
+            _ => write!(out, "\\u{:04x}", letter as u32)?,
         }
-        from = at + 1;
+        from = at + letter.len_utf8();
     }
     out.write_all(&text.as_bytes()[from..])?;
     out.write_all(b"\"")
@@ -55,11 +57,10 @@ mod tests {
     fn rows_are_objects() {
         let columns = [("id", Kind::Text), ("since", Kind::Span), ("rate", Kind::Count), ("away", Kind::Span)];
         let columns = columns.map(|(name, kind)| (name.to_string(), kind));
-        let row = [&b"a\"\\\t\n\x1b\x7f\xc3\xa4\xff"[..], b"12", b"0.3", b""].map(<[u8]>::to_vec);
+        let row = [&b"a\"\\\t\n\x1b\x7f\xc3\xa4\xff\xc2\x9b\xe2\x80\xa8"[..], b"12", b"0.3", b""].map(<[u8]>::to_vec);
         let mut out = Vec::new();
         write_row(&columns, &row, &mut out).unwrap();
-        let expected =
-            "{\"id\":\"a\\\"\\\\\\t\\n\\u001b\\u007f\u{e4}\u{fffd}\",\"since\":12,\"rate\":0.3,\"away\":null}\n";
+        let expected = "{\"id\":\"a\\\"\\\\\\t\\n\\u001b\\u007f\u{e4}\u{fffd}\\u009b\\u2028\",\"since\":12,\"rate\":0.3,\"away\":null}\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
         let mut out = Vec::new();
         write_sentence("It's \"done\".", &mut out).unwrap();

@@ -7,7 +7,7 @@ mod table;
 mod top;
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -99,6 +99,8 @@ const BELONGING: [(&str, &str); 3] = [("now", "clients"), ("payload", "retained"
 const RATE_SPAN: Duration = Duration::from_secs(1);
 /// A broker that says nothing for so long does not turn.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often whoever waits for it is asked whether that was enough.
+const GLANCE: Duration = Duration::from_millis(200);
 /// Seconds between two looks of `top`, at most.
 const INTERVAL_MAX: u64 = 3600;
 
@@ -187,7 +189,7 @@ fn socket(given: &Matches) -> Result<PathBuf, Refusal> {
 fn one(path: &Path, request: &Request, is_json: bool) -> Result<(), Refusal> {
     let mut out = io::BufWriter::new(io::stdout());
     let mut listing = Listing::default();
-    let said = ask(path, request, &mut |line| {
+    let said = ask(path, request, &mut || false, &mut |line| {
         match line {
             Line::Columns(columns) => listing.columns = columns,
             Line::Row(row) if is_json => json::write_row(&listing.columns, &row, &mut out)?,
@@ -227,19 +229,19 @@ fn width() -> Option<usize> {
 
 /// The clients, with rates if they are wanted: the difference of two looks.
 fn clients(path: &Path, has_rates: bool) -> Result<Listing, Refusal> {
-    let (before, begun) = (list(path, &Request::Clients)?, Instant::now());
+    let (before, begun) = (list(path, &Request::Clients, &mut || false)?, Instant::now());
     if !has_rates {
         return Ok(before);
     }
     std::thread::sleep(RATE_SPAN);
-    let now = list(path, &Request::Clients)?;
+    let now = list(path, &Request::Clients, &mut || false)?;
     Ok(rates::with_rates(now, Some((&before, begun.elapsed()))))
 }
 
 /// All of a list at once.
-fn list(path: &Path, request: &Request) -> Result<Listing, Refusal> {
+fn list(path: &Path, request: &Request, has_enough: &mut dyn FnMut() -> bool) -> Result<Listing, Refusal> {
     let mut listing = Listing::default();
-    ask(path, request, &mut |line| {
+    ask(path, request, has_enough, &mut |line| {
         match line {
             Line::Columns(columns) => listing.columns = columns,
             Line::Row(row) => listing.rows.push(row),
@@ -250,10 +252,33 @@ fn list(path: &Path, request: &Request) -> Result<Listing, Refusal> {
     Ok(listing)
 }
 
-/// Asks the broker; `each` is given the lines of a list. What is said at the end comes back.
+/// A broker's answer, as long as anybody wants it.
+struct Answer<'a> {
+    stream: UnixStream,
+    has_enough: &'a mut dyn FnMut() -> bool,
+}
+
+impl Read for Answer<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let begun = Instant::now();
+        loop {
+            match self.stream.read(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock && (self.has_enough)() => {
+                    return Err(ErrorKind::BrokenPipe.into());
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock && begun.elapsed() < PATIENCE => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+/// Asks the broker; `each` is given the lines of a list. What is said at the end comes back. While nothing comes, `has_enough`
+/// says whether to end without a word.
 fn ask(
     path: &Path,
     request: &Request,
+    has_enough: &mut dyn FnMut() -> bool,
     each: &mut dyn FnMut(Line) -> Result<(), Refusal>,
 ) -> Result<Vec<String>, Refusal> {
     let shown = path.display();
@@ -264,14 +289,17 @@ fn ask(
         }
         _ => Refusal::failure(format!("The broker at {shown} hung up: {error}.")),
     };
-    stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
+    stream.set_read_timeout(Some(GLANCE)).map_err(lost)?;
     stream.write_all(&request.line()).map_err(lost)?;
-    let mut reader = BufReader::new(stream);
+    let mut reader = BufReader::new(Answer { stream, has_enough });
     let (mut bytes, mut width) = (Vec::new(), 0);
     let strange = || Refusal::failure(format!("Whoever answers at {shown} is no broker of this version."));
     loop {
         bytes.clear();
-        reader.read_until(b'\n', &mut bytes).map_err(lost)?;
+        reader.read_until(b'\n', &mut bytes).map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => error.into(),
+            _ => lost(error),
+        })?;
         let Some(line) = bytes.strip_suffix(b"\n") else {
             return Err(Refusal::failure(format!("The broker at {shown} hung up before its answer was complete.")));
         };

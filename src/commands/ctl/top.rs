@@ -27,8 +27,9 @@ struct Look {
 }
 
 impl Look {
-    fn at(path: &Path) -> Result<Look, Refusal> {
-        let (stats, clients) = (list(path, &Request::Stats)?, list(path, &Request::Clients)?);
+    /// A broker that does not answer is waited for until `has_enough`.
+    fn at(path: &Path, has_enough: &mut dyn FnMut() -> bool) -> Result<Look, Refusal> {
+        let (stats, clients) = (list(path, &Request::Stats, has_enough)?, list(path, &Request::Clients, has_enough)?);
         Ok(Look { clients, stats, at: Instant::now() })
     }
 
@@ -40,7 +41,7 @@ impl Look {
 
 pub fn run(path: &Path, interval: Duration) -> Result<(), Refusal> {
     let mut before = None;
-    let first = Look::at(path)?;
+    let first = Look::at(path, &mut || false)?;
     if !io::stdout().is_terminal() {
         let mut look = first;
         loop {
@@ -49,7 +50,7 @@ pub fn run(path: &Path, interval: Duration) -> Result<(), Refusal> {
             io::stdout().write_all(text.as_bytes())?;
             before = Some(look);
             std::thread::sleep(interval);
-            look = Look::at(path)?;
+            look = Look::at(path, &mut || false)?;
         }
     }
     // Taken back when it is dropped, however this ends.
@@ -64,13 +65,17 @@ pub fn run(path: &Path, interval: Duration) -> Result<(), Refusal> {
         loop {
             match keys.wait(due.saturating_duration_since(Instant::now())) {
                 Pressed::Nothing => break,
-                // Control and C, which means nothing by itself here.
-                Pressed::Key(b'q' | b'Q' | 0x03) | Pressed::End => return Ok(()),
-                Pressed::Key(_) => {}
+                pressed if is_end(pressed) => return Ok(()),
+                _ => {}
             }
         }
-        look = Look::at(path)?;
+        look = Look::at(path, &mut || is_end(keys.wait(Duration::ZERO)))?;
     }
+}
+
+fn is_end(pressed: Pressed) -> bool {
+    // Control and C, which means nothing by itself here.
+    matches!(pressed, Pressed::Key(b'q' | b'Q' | 0x03) | Pressed::End)
 }
 
 /// The terminal while it shows pictures.
@@ -78,8 +83,9 @@ struct Screen;
 
 impl Screen {
     fn begin() -> io::Result<Screen> {
-        // The other screen, without a cursor.
-        write("\x1b[?1049h\x1b[?25l")?;
+        // The other screen, without a cursor. Some letters are two columns wide: what such a line has no room for is left out and
+        // does not go on in the next.
+        write("\x1b[?1049h\x1b[?25l\x1b[?7l")?;
         Ok(Screen)
     }
 
@@ -93,7 +99,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        let _ = write("\x1b[?25h\x1b[?1049l");
+        let _ = write("\x1b[?7h\x1b[?25h\x1b[?1049l");
     }
 }
 
