@@ -7,6 +7,9 @@
 //! from 95 %    every queue counts as full: its policy decides; retained messages of new topics are refused
 //! from 100 %   new sessions and new subscriptions are refused, and who holds the most in an unfinished packet is disconnected
 //! ```
+//!
+//! What is left is what a connection may hold whatever the level, up to some 32 kB of input and 16 kB of output: how many there may
+//! be is for `global_max_connections` to say, and for the limit of descriptors.
 
 use super::Broker;
 use super::close::CloseReason;
@@ -36,7 +39,8 @@ const SLACK: u64 = 5;
 /// Output of one link at which messages wait in its queue while memory is short: what a slow link takes in a second.
 const SHORT_OUTPUT: usize = 16 << 10;
 
-/// Unfinished packets shorter than this are left alone, whatever the level: a thousand of them are 16 MB, which is what everything else gives way for.
+/// Unfinished packets shorter than this are left alone, whatever the level: clients on slow lines would otherwise go before what
+/// fills memory does. A thousand of them are 16 MB, and up to 32 with the room their buffers grow by.
 const INPUT_LARGE: usize = 16 << 10;
 
 pub struct Memory {
@@ -140,8 +144,8 @@ impl Broker {
         }
     }
 
-    /// Memory is full, and more of an unfinished packet has come: the client that holds most in one is disconnected. What it sent
-    /// was not acknowledged.
+    /// Memory is full, and something has come that could not be handled yet, most likely of an unfinished packet: the client of which
+    /// most is held is disconnected. What it sent was not acknowledged.
     #[cold]
     pub(super) fn drop_largest_input(&mut self, now: Millis) {
         let inputs = self.clients.links.iter().map(|(id, link)| (link.input.len(), id as LinkId));
