@@ -178,3 +178,37 @@ fn at_the_limit_no_large_topic_gets_an_alias() {
     let heard = w.heard_in_full(c);
     assert!(heard.starts_with("DISCONNECT 97 reason='the limit of memory is reached (memory_limit)"), "{heard}");
 }
+
+#[test]
+fn far_beyond_the_limit_short_unfinished_packets_go_too() {
+    let mut w = World::with(|config| config.memory_limit = 1 << 20);
+    let (c, short) = (w.client("c"), w.client("short"));
+    let beginning = [b"\x30\xc0\x9a\x0c\0\x01t\0".as_slice(), &[b'x'; 10_000]].concat();
+    w.broker.set_memory_used((1 << 20) + (100 << 10));
+    w.send(c, &beginning);
+    assert!(w.is_open(c));
+    w.broker.set_memory_used((1 << 20) + (105 << 10));
+    w.send(short, &beginning[..1000]);
+    assert_eq!((w.heard(c), w.is_open(short)), ("closed".into(), true));
+    w.send(short, &[b'x'; 10]);
+    assert!(w.is_open(short));
+    w.send(short, &[b'x'; 14]);
+    assert_eq!(w.heard(short), "closed");
+}
+
+#[test]
+fn while_memory_is_short_few_answers_are_kept_for_who_does_not_read_them() {
+    for (used, most) in [(0, 256 << 10), (75_000, 32 << 10)] {
+        let mut w = world(QueuePolicy::DropNewest);
+        let c = w.client("c");
+        w.takes(c, 0);
+        w.broker.set_memory_used(used);
+        w.post(c, &b"\xc0\0".repeat(300_000));
+        w.turn();
+        assert!((most..most + 100).contains(&w.output_max(c)), "{}", w.output_max(c));
+        // When it reads it gets them all.
+        w.takes(c, usize::MAX);
+        w.turn();
+        assert_eq!(w.heard(c).matches("PINGRESP").count(), 300_000);
+    }
+}
