@@ -292,6 +292,7 @@ impl Server {
             let is_crowded = events.iter().count() == EVENTS_PER_TURN;
             self.crowded_turns = if is_crowded { self.crowded_turns + 1 } else { 0 };
             if self.crowded_turns.is_multiple_of(CROWDED_TURNS_MAX) {
+                self.excuse_unread();
                 self.broker.set_memory_used(allocated());
                 self.broker.tick(self.now);
                 self.write_dirty();
@@ -691,6 +692,18 @@ impl Server {
             budget = budget.saturating_sub(self.read_next(id));
             if budget == 0 {
                 break;
+            }
+        }
+    }
+
+    /// Those whose turn to be read is still to come are not silent, however many there are of them.
+    fn excuse_unread(&mut self) {
+        if self.greedy.is_empty() || self.broker.next_deadline().is_none_or(|at| at > self.now) {
+            return;
+        }
+        for &id in &self.greedy {
+            if let Some(Some(_)) = self.transports.get(id as usize) {
+                self.broker.waits_unread(id, self.now);
             }
         }
     }

@@ -165,7 +165,7 @@ impl Clients {
     /// A client that sends without reading what it is answered is not listened to until it reads. Gives its link.
     pub fn pause_if_output_is_full(&mut self, id: LinkId) -> &Link {
         let link = &mut self.links[id as usize];
-        if link.answers_len() > Link::OUTPUT_MAX && !link.is_paused() && link.state != State::Closing {
+        if link.answers_len() > self.memory.answers_max && !link.is_paused() && link.state != State::Closing {
             link.paused = Paused::ForOwnOutput;
             self.stats.pauses += 1;
         }

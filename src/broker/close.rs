@@ -75,23 +75,32 @@ impl CloseReason {
         reason(error.reason, ending, error.what)
     }
 
-    /// A packet says that it is longer than `maximum` bytes, by whatever rule that is.
-    pub fn packet_too_large(maximum: u32, config: &Config) -> CloseReason {
-        let rule = if maximum == CONNECT_PACKET_MAX {
-            "more than a CONNECT may have"
-        } else if config.max_packet_size == 0 {
-            "a quarter of memory_limit, since max_packet_size says nothing"
-        } else {
-            "max_packet_size"
+    /// A packet says that it is longer than it may be, by whatever rule that is.
+    pub fn packet_too_large(config: &Config) -> CloseReason {
+        let rule = match config.max_packet_size {
+            0 => "a quarter of memory_limit, since max_packet_size says nothing",
+            _ => "max_packet_size",
         };
-        let detail = format!("a packet is larger than {maximum} bytes ({rule})");
+        let detail = format!("a packet is larger than {} bytes ({rule})", config.largest_packet());
+        reason(ReasonCode::PacketTooLarge, "oversize packet", detail)
+    }
+
+    pub fn connect_too_large() -> CloseReason {
+        let detail = format!("a packet is larger than {CONNECT_PACKET_MAX} bytes (more than a CONNECT may have)");
         reason(ReasonCode::PacketTooLarge, "oversize packet", detail)
     }
 
     pub fn out_of_memory(held: usize) -> CloseReason {
         let detail = format!(
-            "the limit of memory is reached (memory_limit), and the {held} bytes of this unfinished packet are the most of all"
+            "the limit of memory is reached (memory_limit), and the {held} bytes held of an unfinished packet, or of packets that \
+             wait, are the most of all"
         );
+        reason(ReasonCode::QuotaExceeded, "out of memory", detail)
+    }
+
+    pub fn no_memory_for_alias(len: usize) -> CloseReason {
+        let detail =
+            format!("the limit of memory is reached (memory_limit), and a topic of {len} bytes is to get an alias");
         reason(ReasonCode::QuotaExceeded, "out of memory", detail)
     }
 

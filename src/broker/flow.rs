@@ -7,7 +7,7 @@
 
 use super::clients::Clients;
 use super::deliver::is_low;
-use super::link::{Link, LinkId, Paused, State};
+use super::link::{LinkId, Paused, State};
 use super::session::Delivery;
 use super::{Broker, NONE, timers};
 use crate::time::Millis;
@@ -43,7 +43,7 @@ impl Broker {
     pub(super) fn send_more(&mut self, id: LinkId, now: Millis) {
         let link = &mut self.clients.links[id as usize];
         let session = link.session;
-        if link.paused == Paused::ForOwnOutput && link.answers_len() <= Link::OUTPUT_MAX / 2 {
+        if link.paused == Paused::ForOwnOutput && link.answers_len() <= self.clients.memory.answers_max / 2 {
             link.paused = Paused::No;
             self.let_go_on(id);
         }

@@ -197,7 +197,7 @@ impl Link {
     /// lets gather before it writes, and what one more read may add.
     pub const OUTPUT_HIGH: usize = 128 << 10;
     /// Past this, shared payloads not counted, the client must read its answers before it is listened to again: what one read
-    /// of small packets can cause.
+    /// of small packets can cause. Less while memory is short.
     pub const OUTPUT_MAX: usize = 256 << 10;
     /// Input held of a paused link while looking for acknowledgements in it.
     pub const READ_AHEAD_MAX: usize = 128 << 10;

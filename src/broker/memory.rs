@@ -7,6 +7,9 @@
 //! from 95 %    every queue counts as full: its policy decides; retained messages of new topics are refused
 //! from 100 %   new sessions and new subscriptions are refused, and who holds the most in an unfinished packet is disconnected
 //! ```
+//!
+//! What is left is what a connection may hold whatever the level: some 16 kB of input, or 1 kB from a tenth beyond the limit on, and as
+//! much or twice as much of output. How many there may be is for `global_max_connections` to say, and for the limit of descriptors.
 
 use super::Broker;
 use super::close::CloseReason;
@@ -36,8 +39,11 @@ const SLACK: u64 = 5;
 /// Output of one link at which messages wait in its queue while memory is short: what a slow link takes in a second.
 const SHORT_OUTPUT: usize = 16 << 10;
 
-/// Unfinished packets shorter than this are left alone, whatever the level: a thousand of them are 16 MB, which is what everything else gives way for.
+/// Unfinished packets shorter than this are left alone, whatever the level: clients on slow lines would otherwise go before what
+/// fills memory does.
 const INPUT_LARGE: usize = 16 << 10;
+/// Unless a thousand of those are what fills it: then it is more than a tenth beyond the limit, and only these are left alone.
+const INPUT_SMALL: usize = 1 << 10;
 
 pub struct Memory {
     /// Bytes; 0 = no limit.
@@ -50,6 +56,8 @@ pub struct Memory {
     logged: Level,
     /// Output of one link at which messages wait in its queue.
     pub output_high: usize,
+    /// Answers to one client that does not read them at which it is not listened to any more.
+    pub answers_max: usize,
 }
 
 impl Memory {
@@ -61,6 +69,7 @@ impl Memory {
             used_max: 0,
             logged: Level::Plenty,
             output_high: Link::OUTPUT_HIGH,
+            answers_max: Link::OUTPUT_MAX,
         }
     }
 
@@ -120,7 +129,10 @@ impl Broker {
     fn change_level(&mut self, level: Level, used: u64) {
         let memory = &mut self.clients.memory;
         memory.level = level;
-        memory.output_high = if level >= Level::Slow { SHORT_OUTPUT } else { Link::OUTPUT_HIGH };
+        (memory.output_high, memory.answers_max) = match level {
+            Level::Plenty => (Link::OUTPUT_HIGH, Link::OUTPUT_MAX),
+            _ => (SHORT_OUTPUT, 2 * SHORT_OUTPUT),
+        };
         let what = match level {
             Level::Plenty => "there is plenty again",
             Level::Slow => "publishers wait for slow subscribers",
@@ -140,12 +152,14 @@ impl Broker {
         }
     }
 
-    /// Memory is full, and more of an unfinished packet has come: the client that holds most in one is disconnected. What it sent
-    /// was not acknowledged.
+    /// Memory is full, and something has come that could not be handled yet, most likely of an unfinished packet: the client of which
+    /// most is held is disconnected. What it sent was not acknowledged.
     #[cold]
     pub(super) fn drop_largest_input(&mut self, now: Millis) {
+        let Memory { limit, used, .. } = self.clients.memory;
+        let least = if used as u64 > limit + limit / 10 { INPUT_SMALL } else { INPUT_LARGE };
         let inputs = self.clients.links.iter().map(|(id, link)| (link.input.len(), id as LinkId));
-        if let Some((held, id)) = inputs.max().filter(|(held, _)| *held >= INPUT_LARGE) {
+        if let Some((held, id)) = inputs.max().filter(|(held, _)| *held >= least) {
             self.close(id, CloseReason::out_of_memory(held), now);
         }
     }

@@ -195,9 +195,9 @@ impl Broker {
             if !was_paused {
                 self.process_input(id, now);
             }
-            if self.clients.memory.level() == Level::Full {
-                self.drop_largest_input(now);
-            }
+        }
+        if self.clients.memory.level() == Level::Full && !self.clients.links[id as usize].input.is_empty() {
+            self.drop_largest_input(now);
         }
         let link = self.clients.link_mut(id);
         // Whole packets count as signs of life [MQTT-3.1.2-24] (3.1.1) [MQTT-3.1.2-22] (5.0), and so does each kilobyte of one that
@@ -218,6 +218,11 @@ impl Broker {
             State::Closing => false,
             _ => !link.is_hung_up && if link.is_paused() { link.reads_ahead() } else { !link.is_resumed },
         }
+    }
+
+    /// The client sent something that waits in its socket for its turn to be read: it is not silent. To be said before `tick`.
+    pub fn waits_unread(&mut self, id: LinkId, now: Millis) {
+        self.clients.link_mut(id).last_received = now;
     }
 
     /// What is to be written on `id`.
@@ -515,7 +520,7 @@ impl Broker {
             return Err(CloseReason::first_packet_not_connect(bytes[0]));
         }
         let split = codec::split_frame(bytes, packet_size_max);
-        let (body, len) = match split.map_err(|error| self.cannot_split(error, packet_size_max))? {
+        let (body, len) = match split.map_err(|error| self.cannot_split(error, is_connected))? {
             Split::NeedMore => return Ok(0),
             Split::Frame { body, len } => (body, len),
         };
@@ -536,9 +541,10 @@ impl Broker {
     }
 
     #[cold]
-    fn cannot_split(&self, error: DecodeError, packet_size_max: u32) -> CloseReason {
+    fn cannot_split(&self, error: DecodeError, is_connected: bool) -> CloseReason {
         match error.reason {
-            ReasonCode::PacketTooLarge => CloseReason::packet_too_large(packet_size_max, &self.clients.config),
+            ReasonCode::PacketTooLarge if is_connected => CloseReason::packet_too_large(&self.clients.config),
+            ReasonCode::PacketTooLarge => CloseReason::connect_too_large(),
             _ => CloseReason::decode(error),
         }
     }

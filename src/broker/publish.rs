@@ -25,6 +25,9 @@ pub(super) const PAYLOAD_NOT_TEXT: &str = "the Payload Format Indicator says UTF
 /// Open QoS 2 messages that are tolerated whatever Receive Maximum says.
 const TOLERATED_OPEN: usize = 1000;
 
+/// Bytes of a topic that gets no alias while memory is full: a client may have some, of 64 kB each.
+const ALIAS_LARGE: usize = 1024;
+
 /// The properties of a PUBLISH that the broker itself acts on.
 #[derive(Default)]
 struct OwnProperties {
@@ -244,6 +247,17 @@ impl Broker {
         self.answer_publish(id, &Answer { qos, packet_id, reason: *reason, why, wait, wait_for: NONE }, now);
     }
 
+    /// Refuses a retained message that was accepted and waited for the store.
+    #[cold]
+    pub(super) fn refuse_routed(&mut self, id: LinkId, packet_id: u16, parts: &MessageParts, why: &str, now: Millis) {
+        self.clients.stats.publishes_refused += 1;
+        self.log_first_refusal(id, parts.topic, why);
+        if parts.qos > QoS::AtMostOnce {
+            let (qos, reason, wait) = (parts.qos, ReasonCode::QuotaExceeded, Wait::default());
+            self.answer_publish(id, &Answer { qos, packet_id, reason, why, wait, wait_for: NONE }, now);
+        }
+    }
+
     /// Stores or clears the retained message of a topic. [MQTT-3.3.1-5] [MQTT-3.3.1-10] (3.1.1) [MQTT-3.3.1-6] (5.0)
     /// `publisher` is a session, or NONE.
     pub(super) fn retain(&mut self, parts: &MessageParts, publisher: u32, now: Millis) {
@@ -299,6 +313,9 @@ impl Broker {
         }
         if maximum == 0 {
             return Err(CloseReason::topic_alias_invalid(alias, maximum));
+        }
+        if topic.len() > ALIAS_LARGE && self.clients.memory.level() == Level::Full {
+            return Err(CloseReason::no_memory_for_alias(topic.len()));
         }
         let aliases = self.clients.link_mut(id).aliases_mut();
         let known = if topic.is_empty() { Ok(()) } else { aliases.set(alias, topic, maximum) };

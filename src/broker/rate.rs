@@ -52,6 +52,14 @@ impl Bucket {
         }
     }
 
+    /// Empty at most: what was owed beyond that was counted by older limits, and a picture that takes an hour to pay for may be why
+    /// there are others.
+    fn begin_anew(&mut self, now: Millis) {
+        let empty = now.0 * MILLI_NS + SECOND_NS;
+        self.messages_until = self.messages_until.min(empty);
+        self.bytes_until = self.bytes_until.min(empty);
+    }
+
     /// When a message, and a byte, is in the bucket again, and by which option that is so.
     fn ready_at(&self, config: &Config) -> (Millis, &'static str) {
         let at = |until: u64, rate: u32| match rate {
@@ -114,16 +122,17 @@ impl Broker {
     }
 
     /// There are other limits. Whoever waits looks again, and waits by the new ones.
-    pub(super) fn publish_rates_changed(&mut self) {
+    pub(super) fn publish_rates_changed(&mut self, now: Millis) {
         let connected = self.clients.links.iter().filter(|(_, link)| link.state == State::Connected);
         for id in connected.map(|(id, _)| id as LinkId).collect::<Vec<_>>() {
             let timer = self.clients.links[id as usize].rate.as_deref().map_or(TimerId::NONE, |bucket| bucket.timer);
             self.clients.wheel.cancel(timer);
             self.rate_due(id);
+            let bucket = self.clients.bucket();
             let link = &mut self.clients.links[id as usize];
-            match self.clients.config.has_publish_rate() {
-                true => drop(link.rate.get_or_insert_default()),
-                false => link.rate = None,
+            match (&mut link.rate, bucket) {
+                (Some(older), Some(_)) => older.begin_anew(now),
+                (rate, bucket) => *rate = bucket,
             }
         }
     }

@@ -58,7 +58,7 @@ impl Broker {
             self.clients.stall_timeout_changed();
         }
         if is_rate_changed {
-            self.publish_rates_changed();
+            self.publish_rates_changed(now);
         }
         self.shorten_sessions(now);
         self.set_windows(now);

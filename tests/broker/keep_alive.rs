@@ -159,6 +159,19 @@ fn without_keep_alive_a_packet_may_take_for_ever() {
 }
 
 #[test]
+fn a_client_that_waits_for_its_turn_to_be_read_is_not_silent() {
+    let mut w = World::new();
+    let c = w.join(v311("c").keep_alive(2));
+    for _ in 0..10 {
+        w.advance(2900);
+        w.broker.waits_unread(w.link(c), w.now);
+    }
+    assert!(w.is_open(c));
+    w.advance(3250);
+    assert_eq!(w.heard(c), "closed");
+}
+
+#[test]
 fn connect_must_be_complete_in_time_however_it_trickles_in() {
     for hello in EVERY {
         let mut w = World::new();

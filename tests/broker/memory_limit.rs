@@ -104,7 +104,7 @@ fn without_a_limit_nothing_is_given_up() {
 
 #[test]
 fn a_packet_may_be_a_quarter_of_the_limit_unless_something_else_is_said() {
-    for (limit, size, told) in [(1 << 20, 0, 256 << 10), (1 << 20, 500_000, 500_000)] {
+    for (limit, size, told) in [(1 << 20, 0, 256 << 10), (1 << 20, 500_000, 500_000), (1 << 20, 100_000, 100_000)] {
         let mut w = World::with(|config| (config.memory_limit, config.max_packet_size) = (limit, size));
         let c = w.connect(v5("c"));
         assert!(w.heard_in_full(c).contains(&format!("max-packet={told}")));
@@ -143,4 +143,72 @@ fn at_the_limit_the_largest_unfinished_packet_goes() {
     w.send(few, b"x");
     assert!(w.is_open(few));
     assert_eq!(log_count("disconnected: out of memory. The limit of memory is reached"), 2);
+}
+
+#[test]
+fn at_the_limit_an_unfinished_packet_that_comes_in_one_piece_goes_like_any_other() {
+    let mut w = World::with(|config| config.memory_limit = 1 << 20);
+    let (first, second, small) = (w.join(v5("first")), w.join(v311("second")), w.client("small"));
+    let beginning = [b"\x30\xc0\x9a\x0c\0\x01t\0".as_slice(), &[b'x'; 40_000]].concat();
+    w.broker.set_memory_used(1 << 20);
+    w.send(first, &beginning);
+    let heard = w.heard_in_full(first);
+    assert!(heard.starts_with("DISCONNECT 97 reason='the limit of memory is reached (memory_limit)"), "{heard}");
+    w.send(second, &beginning);
+    assert_eq!(w.heard(second), "closed");
+    // Nor does one need a session for it.
+    let stranger = w.dial(v311("").version);
+    w.send(stranger, &[b"\x10\xf0\xd5\x05\0\x04MQTT\x04\x02\0\0\xff\xff".as_slice(), &[b'x'; 40_000]].concat());
+    assert!(!w.is_open(stranger));
+    // Whole packets are handled as ever.
+    w.tell(small, "PINGREQ");
+    assert_eq!(w.heard(small), "PINGRESP");
+}
+
+#[test]
+fn at_the_limit_no_large_topic_gets_an_alias() {
+    let mut w = World::with(|config| config.memory_limit = 1 << 20);
+    let c = w.join(v5("c"));
+    let (short, long) = ("s".repeat(1024), "l".repeat(1025));
+    w.tell(c, &format!("PUBLISH {long} x alias=1"));
+    w.broker.set_memory_used(1 << 20);
+    w.tell(c, &format!("PUBLISH q1 #1 {short} x alias=2, PUBLISH q1 #2 '' x alias=1, PUBLISH q1 #3 {long} x"));
+    assert_eq!(w.heard(c), "PUBACK #1 10, PUBACK #2 10, PUBACK #3 10");
+    w.tell(c, &format!("PUBLISH {long} x alias=3"));
+    let heard = w.heard_in_full(c);
+    assert!(heard.starts_with("DISCONNECT 97 reason='the limit of memory is reached (memory_limit)"), "{heard}");
+}
+
+#[test]
+fn far_beyond_the_limit_short_unfinished_packets_go_too() {
+    let mut w = World::with(|config| config.memory_limit = 1 << 20);
+    let (c, short) = (w.client("c"), w.client("short"));
+    let beginning = [b"\x30\xc0\x9a\x0c\0\x01t\0".as_slice(), &[b'x'; 10_000]].concat();
+    w.broker.set_memory_used((1 << 20) + (100 << 10));
+    w.send(c, &beginning);
+    assert!(w.is_open(c));
+    w.broker.set_memory_used((1 << 20) + (105 << 10));
+    w.send(short, &beginning[..1000]);
+    assert_eq!((w.heard(c), w.is_open(short)), ("closed".into(), true));
+    w.send(short, &[b'x'; 10]);
+    assert!(w.is_open(short));
+    w.send(short, &[b'x'; 14]);
+    assert_eq!(w.heard(short), "closed");
+}
+
+#[test]
+fn while_memory_is_short_few_answers_are_kept_for_who_does_not_read_them() {
+    for (used, most) in [(0, 256 << 10), (75_000, 32 << 10)] {
+        let mut w = world(QueuePolicy::DropNewest);
+        let c = w.client("c");
+        w.takes(c, 0);
+        w.broker.set_memory_used(used);
+        w.post(c, &b"\xc0\0".repeat(300_000));
+        w.turn();
+        assert!((most..most + 100).contains(&w.output_max(c)), "{}", w.output_max(c));
+        // When it reads it gets them all.
+        w.takes(c, usize::MAX);
+        w.turn();
+        assert_eq!(w.heard(c).matches("PINGRESP").count(), 300_000);
+    }
 }

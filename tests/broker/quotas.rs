@@ -269,6 +269,40 @@ fn a_will_that_waits_for_the_store_is_bounded_like_others() {
     assert_eq!(retained(&mut w), "r/1 x");
 }
 
+#[test]
+fn messages_that_wait_for_the_store_are_bounded_when_they_get_through() {
+    for hello in BOTH {
+        let mut w = World::with(|config| {
+            config.persistence = midge::config::Persistence::Always;
+            config.max_retained_messages = 2;
+        });
+        let (c, s) = (w.join(hello("c").stored()), w.client("live"));
+        w.subscribe(s, "r/# 0");
+        w.disk.is_slow = true;
+        w.tell(
+            c,
+            "PUBLISH q2 #1 retain r/1 a, PUBLISH q2 #2 retain r/2 b, PUBLISH q2 #3 retain r/3 c, PUBLISH retain r/4 d",
+        );
+        // One that is removed makes room for the next.
+        w.tell(c, "PUBLISH q2 #5 retain r/1, PUBLISH q2 #6 retain r/5 e, PUBLISH q2 #7 retain r/6 f");
+        assert_eq!((w.heard(c), w.heard(s)), (String::new(), String::new()));
+        w.disk.is_slow = false;
+        while w.sync() {}
+        w.advance(1000);
+        let why = "2 messages are retained, and max_retained_messages is 2";
+        let is_5 = hello("").version.has_properties();
+        let refusal = if is_5 { format!(" 97 reason='{why}'") } else { String::new() };
+        let answers = format!("PUBREC #1, PUBREC #2, PUBREC #3{refusal}, PUBREC #5, PUBREC #6, PUBREC #7{refusal}");
+        assert_eq!(w.heard_in_full(c), answers);
+        assert_eq!(w.heard(s), "PUBLISH r/1 a, PUBLISH r/2 b, PUBLISH r/1, PUBLISH r/5 e");
+        assert_eq!((w.broker.stats().publishes_refused, w.broker.retained_count()), (3, 2));
+        assert_eq!(log_count(&format!("A message of client c [192.0.2.7:40000] to 'r/3' is refused: {why}.")), 1);
+        // After a restart there are no more.
+        w.cut_power();
+        assert_eq!(retained(&mut w), "r/2 b, r/5 e");
+    }
+}
+
 /// So many messages of `t` with numbers for payloads, in one go.
 fn flood(count: u32, filler: usize) -> Vec<u8> {
     let filler = "x".repeat(filler);
@@ -479,6 +513,23 @@ fn another_rate_holds_at_once_also_for_those_who_wait() {
     assert!(matches!(numbers(&mut w, s).len(), 9..=19));
     w.reconfigure(|config| config.max_publish_rate = 0);
     assert_eq!((w.unread(p), numbers(&mut w, s).last(), w.broker.next_deadline()), (0, Some(&99), None));
+}
+
+#[test]
+fn what_is_owed_by_an_older_rate_is_not_paid_by_the_new_one() {
+    let mut w = World::with(|config| config.max_publish_bytes_rate = 100);
+    let (p, s) = (w.client("p"), w.client("s"));
+    w.subscribe(s, "t 0");
+    // A picture that takes hours to pay for; the owner allows more.
+    w.tell(p, "PUBLISH t x*1000000");
+    w.post(p, &flood(3, 10));
+    w.turn();
+    w.advance_s(60);
+    assert_eq!(w.heard(s).matches("PUBLISH").count(), 1);
+    w.reconfigure(|config| config.max_publish_bytes_rate = 1_000_000);
+    w.advance(5);
+    assert_eq!(numbers(&mut w, s), [0, 1, 2]);
+    assert_eq!(log_count("publishes more than max_publish_bytes_rate allows"), 1);
 }
 
 fn peer(address: &str, port: u16) -> Peer {

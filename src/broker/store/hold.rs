@@ -275,6 +275,19 @@ impl Broker {
                 && it.links.get(link as usize).is_some_and(|it| it.session == session && it.state == State::Connected)
         };
         let link = if is_there(&self.clients) { link } else { NONE };
+        // There was room for it when it came; those before it may have taken that. Of one whose link is gone less is refused.
+        let refusal = match link != NONE && message.retain() {
+            true => self.retained_refusal(&message.parts()),
+            false => None,
+        };
+        if let Some(why) = refusal {
+            if number != 0 {
+                self.clients.store.routed.push((number, message.clone()));
+                self.clients.store.want_lazily(LAZY, now);
+            }
+            self.refuse_routed(link, packet_id, &message.parts(), &why, now);
+            return;
+        }
         let answer = match number {
             0 => self.distribute(&message.parts(), packet_id, session, link, now),
             _ => self.route_accepted(&message, number, packet_id, session, link, now),
