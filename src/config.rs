@@ -37,9 +37,9 @@ pub struct Config {
     pub queue_policy: QueuePolicy,
     /// Queue QoS 0 messages, too, for offline sessions.
     pub queue_qos0_messages: bool,
-    /// Largest packet a client may send, fixed header included; 0 = a quarter of `memory_limit`, and without that the protocol's
-    /// own limit of 268,435,460 bytes. 0: cameras send pictures of many megabytes, and old brokers took them; but a packet is in
-    /// memory twice, once as it came and once as the message it is, and leaves half of it to the others.
+    /// Largest packet a client may send, fixed header included; 0 = half of `memory_limit`, and without that the protocol's own
+    /// limit of 268,435,460 bytes. 0: cameras send pictures of many megabytes, and old brokers took them; what is larger would take
+    /// the memory of all others.
     pub max_packet_size: u32,
     /// Largest payload that is forwarded; 0 = no limit.
     pub message_size_limit: u32,
@@ -108,7 +108,7 @@ impl Config {
     #[inline]
     pub fn largest_packet(&self) -> u32 {
         match self.max_packet_size {
-            0 => (self.memory_limit / 4).min(u32::MAX.into()) as u32,
+            0 => (self.memory_limit / 2).min(u32::MAX.into()) as u32,
             limit => limit,
         }
     }

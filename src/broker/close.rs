@@ -78,7 +78,7 @@ impl CloseReason {
     /// A packet says that it is longer than it may be, by whatever rule that is.
     pub fn packet_too_large(config: &Config) -> CloseReason {
         let rule = match config.max_packet_size {
-            0 => "a quarter of memory_limit, since max_packet_size says nothing",
+            0 => "half of memory_limit, since max_packet_size says nothing",
             _ => "max_packet_size",
         };
         let detail = format!("a packet is larger than {} bytes ({rule})", config.largest_packet());

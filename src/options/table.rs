@@ -564,11 +564,11 @@ pub static OPTIONS: &[Row] = &[
     row(
         Group::Messages,
         "max_packet_size",
-        number("BYTES", 20, INT_MAX, Zero::Means("a quarter of memory_limit"), |draft, n| draft.core.max_packet_size = n),
+        number("BYTES", 20, INT_MAX, Zero::Means("half of memory_limit"), |draft, n| draft.core.max_packet_size = n),
         "0",
         "Largest packet a client may send.",
     )
-    .differs("By default a quarter of memory_limit; Mosquitto 2.1 has 2,000,000 bytes, earlier ones no limit."),
+    .differs("By default half of memory_limit; Mosquitto 2.1 has 2,000,000 bytes, earlier ones no limit."),
     row(
         Group::Messages,
         "message_size_limit",

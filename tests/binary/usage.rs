@@ -56,7 +56,7 @@ fn bad_values_are_told_with_what_is_accepted() {
         ("--allow-anonymous", "yes", "true or false"),
         ("--protocol", "http_api", "mqtt or websockets"),
         ("--queue-policy", "drop", "drop_oldest, drop_newest or reject"),
-        ("--max-packet-size", "19", "a number from 20 to 2147483647, or 0 for a quarter of memory_limit"),
+        ("--max-packet-size", "19", "a number from 20 to 2147483647, or 0 for half of memory_limit"),
         ("--max-queued-bytes", "4M", "a number from 1 to 2147483647, or 0 or less for no limit"),
         ("--persistent-client-expiration", "14", "never, or a number from 1 on and one of s h d w m y, such as 14d"),
     ] {

@@ -103,15 +103,15 @@ fn without_a_limit_nothing_is_given_up() {
 }
 
 #[test]
-fn a_packet_may_be_a_quarter_of_the_limit_unless_something_else_is_said() {
-    for (limit, size, told) in [(1 << 20, 0, 256 << 10), (1 << 20, 500_000, 500_000), (1 << 20, 100_000, 100_000)] {
+fn a_packet_may_be_half_of_the_limit_unless_something_else_is_said() {
+    for (limit, size, told) in [(1 << 19, 0, 256 << 10), (1 << 20, 500_000, 500_000), (1 << 20, 100_000, 100_000)] {
         let mut w = World::with(|config| (config.memory_limit, config.max_packet_size) = (limit, size));
         let c = w.connect(v5("c"));
         assert!(w.heard_in_full(c).contains(&format!("max-packet={told}")));
         w.tell(c, &format!("PUBLISH t x*{}", told - 9));
         assert_eq!((w.heard(c), w.is_open(c)), (String::new(), true));
         w.tell(c, &format!("PUBLISH t x*{}", told - 7));
-        let rule = if size == 0 { "a quarter of memory_limit" } else { "(max_packet_size)" };
+        let rule = if size == 0 { "half of memory_limit" } else { "(max_packet_size)" };
         let heard = w.heard_in_full(c);
         assert!(heard.starts_with("DISCONNECT 95") && heard.contains(rule), "{heard}");
     }
