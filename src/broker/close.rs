@@ -92,8 +92,8 @@ impl CloseReason {
 
     pub fn out_of_memory(held: usize) -> CloseReason {
         let detail = format!(
-            "the limit of memory is reached (memory_limit), and the {held} bytes held of an unfinished packet, or of packets that \
-             wait, are the most of all"
+            "the limit of memory is reached (memory_limit), and the {held} bytes held of an unfinished packet, or of packets \
+             that wait, are the most of all"
         );
         reason(ReasonCode::QuotaExceeded, "out of memory", detail)
     }

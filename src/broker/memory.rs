@@ -8,8 +8,8 @@
 //! from 100 %   new sessions and new subscriptions are refused, and who holds the most in an unfinished packet is disconnected
 //! ```
 //!
-//! What is left is what a connection may hold whatever the level: some 16 kB of input, or 1 kB from a tenth beyond the limit on, and as
-//! much or twice as much of output. How many there may be is for `global_max_connections` to say, and for the limit of descriptors.
+//! What is left is what a connection may hold whatever the level: some 16 kB of input, or 1 kB from a tenth beyond the limit
+//! on, and some 32 kB of output. How many there may be is for `global_max_connections` to say, and for the limit of descriptors.
 
 use super::Broker;
 use super::close::CloseReason;
@@ -152,8 +152,8 @@ impl Broker {
         }
     }
 
-    /// Memory is full, and something has come that could not be handled yet, most likely of an unfinished packet: the client of which
-    /// most is held is disconnected. What it sent was not acknowledged.
+    /// Memory is full, and something has come that could not be handled yet, most likely of an unfinished packet: the client of
+    /// which most is held is disconnected. What it sent was not acknowledged.
     #[cold]
     pub(super) fn drop_largest_input(&mut self, now: Millis) {
         let Memory { limit, used, .. } = self.clients.memory;

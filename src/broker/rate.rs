@@ -52,8 +52,8 @@ impl Bucket {
         }
     }
 
-    /// Empty at most: what was owed beyond that was counted by older limits, and a picture that takes an hour to pay for may be why
-    /// there are others.
+    /// Empty at most: what was owed beyond that was counted by older limits, and a picture that takes an hour to pay for may be
+    /// why there are others.
     fn begin_anew(&mut self, now: Millis) {
         let empty = now.0 * MILLI_NS + SECOND_NS;
         self.messages_until = self.messages_until.min(empty);

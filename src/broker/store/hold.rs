@@ -275,7 +275,7 @@ impl Broker {
                 && it.links.get(link as usize).is_some_and(|it| it.session == session && it.state == State::Connected)
         };
         let link = if is_there(&self.clients) { link } else { NONE };
-        // There was room for it when it came; those before it may have taken that. Of one whose link is gone less is refused.
+        // There was room for it when it came; those before it may have taken that. If its link is gone it is sent all the same.
         let refusal = match link != NONE && message.retain() {
             true => self.retained_refusal(&message.parts()),
             false => None,
