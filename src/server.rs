@@ -62,6 +62,10 @@ const SCRATCH_LEN: usize = 2 * READ_LEN;
 /// who floods the broker makes a turn longer by little, and so does not keep the others waiting.
 const GREEDY_LEN: usize = 16 << 10;
 const GREEDY_PER_TURN: usize = READ_LEN;
+/// What one read of such a link may take: the smallest packets, and slow machines, are read in smaller pieces, down to the second
+/// number of halvings of a read.
+const GREEDY_READ_MAX: Duration = Duration::from_micros(150);
+const HALVINGS_MAX: u8 = 5;
 /// How often spare memory is looked through while there is any: once the traffic is over, twice.
 const TRIM_INTERVAL: Millis = Millis(2000);
 /// Output that gathers before it is written, though there is more to read: a write of so much costs no more per byte than
@@ -686,10 +690,21 @@ impl Server {
         }
         // What the others said does not wait for those.
         self.write_dirty();
-        let mut budget = GREEDY_PER_TURN;
+        let (mut budget, mut begun) = (GREEDY_PER_TURN, Instant::now());
         for _ in 0..self.greedy.len() {
             let Some(id) = self.greedy.pop_front() else { break };
             budget = budget.saturating_sub(self.read_next(id));
+            let took = begun.elapsed();
+            begun += took;
+            if let Some(Some(transport)) = self.transports.get_mut(id as usize) {
+                let edges = &mut transport.edges;
+                if took > GREEDY_READ_MAX {
+                    edges.halvings = (edges.halvings + 1).min(HALVINGS_MAX);
+                    break;
+                } else if took < GREEDY_READ_MAX / 4 {
+                    edges.halvings = edges.halvings.saturating_sub(1);
+                }
+            }
             if budget == 0 {
                 break;
             }
@@ -730,7 +745,8 @@ impl Server {
     /// One read: how many bytes it brought, and whether there may be more.
     fn read(&mut self, id: LinkId) -> (usize, bool) {
         let Some(Some(transport)) = self.transports.get_mut(id as usize) else { return (0, false) };
-        let read = match transport.read(&mut self.scratch[..READ_LEN]) {
+        let room = READ_LEN >> transport.edges.halvings;
+        let read = match transport.read(&mut self.scratch[..room]) {
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::Interrupted => return (0, true),
             Err(error) => {
@@ -741,7 +757,10 @@ impl Server {
                 return (0, false);
             }
         };
-        transport.edges.is_greedy = read.count >= GREEDY_LEN;
+        transport.edges.is_greedy = read.count >= GREEDY_LEN.min(room);
+        if !transport.edges.is_greedy {
+            transport.edges.halvings = 0;
+        }
         transport.edges.is_readable = match read.left {
             Left::Full => true,
             // Unless the end is still to be read.

@@ -98,6 +98,8 @@ const UNFINISHED_BYTES: usize = 1024;
 /// Bytes put into outputs in one turn, after which the rest of the input waits for the next: one read of small messages to a
 /// thousand subscribers would otherwise take half a second and 40 MB before the first write.
 const TURN_BYTES_MAX: usize = 4 << 20;
+/// Input that was held, of links that may go on, which is handled in one turn: as much as one read brings, or that of one link.
+const HELD_PER_TURN: usize = 64 << 10;
 
 /// The broker's state and everything that may happen to it.
 pub struct Broker {
@@ -277,6 +279,7 @@ impl Broker {
     /// listed in `readable` again, whose readiness it may have passed over.
     pub fn resume(&mut self, readable: &mut Vec<LinkId>, now: Millis) {
         self.note_time(now);
+        let mut budget = HELD_PER_TURN;
         let mut resumed = std::mem::take(&mut self.resumed);
         for id in resumed.drain(..) {
             let link = &mut self.clients.links[id as usize];
@@ -284,7 +287,8 @@ impl Broker {
             if link.state == State::Closing {
                 continue;
             }
-            if !link.is_paused() && self.clients.turn_bytes <= TURN_BYTES_MAX {
+            if !link.is_paused() && self.clients.turn_bytes <= TURN_BYTES_MAX && budget > 0 {
+                budget = budget.saturating_sub(link.input.len());
                 self.go_on(id, now);
             } else if !link.is_paused() {
                 self.let_go_on(id);

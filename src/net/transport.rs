@@ -41,6 +41,8 @@ pub struct Edges {
     pub is_queued: bool,
     /// Its last read brought much: others are read before it.
     pub is_greedy: bool,
+    /// How often the length of its reads is halved, because what it brings takes long.
+    pub halvings: u8,
 }
 
 /// What a read found: `count` MQTT bytes, which may be none, and how the socket was left.
@@ -85,8 +87,14 @@ impl Transport {
             Protocol::Mqtt => None,
             Protocol::WebSockets => Some(Box::default()),
         };
-        let edges =
-            Edges { is_readable: false, is_ended: false, is_writable: true, is_queued: false, is_greedy: false };
+        let edges = Edges {
+            is_readable: false,
+            is_ended: false,
+            is_writable: true,
+            is_queued: false,
+            is_greedy: false,
+            halvings: 0,
+        };
         Transport { stream, websocket, edges }
     }
 
