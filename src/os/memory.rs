@@ -7,7 +7,8 @@
 pub fn map_large_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        const LARGE: libc::c_int = 256 << 10;
+        // What it begins with: the buffer that sockets are read into is as large.
+        const LARGE: libc::c_int = 128 << 10;
         // SAFETY: it sets a number of the allocator's, whatever that was. If it does not, more memory is kept than need be.
         unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
     }
