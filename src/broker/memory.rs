@@ -4,8 +4,9 @@
 //! ```text
 //! from 75 %    publishers wait for every subscriber that cannot take their message at once, and outputs are kept short
 //! from 85 %    no QoS 0 message is queued, and those that are go
-//! from 95 %    every queue counts as full: its policy decides; retained messages of new topics are refused
-//! from 100 %   new sessions and new subscriptions are refused, and who holds the most in an unfinished packet is disconnected
+//! from 95 %    every queue counts as full: its policy decides; retained messages of new topics are refused; who holds the most in an
+//!              unfinished packet is disconnected, if that is a sixteenth of the limit
+//! from 100 %   new sessions and new subscriptions are refused, and unfinished packets from 16 kB on go
 //! ```
 //!
 //! What is left is what a connection may hold whatever the level: some 16 kB of input, or 1 kB from a tenth beyond the limit
@@ -156,8 +157,13 @@ impl Broker {
     /// which most is held is disconnected. What it sent was not acknowledged.
     #[cold]
     pub(super) fn drop_largest_input(&mut self, now: Millis) {
-        let Memory { limit, used, .. } = self.clients.memory;
-        let least = if used as u64 > limit + limit / 10 { INPUT_SMALL } else { INPUT_LARGE };
+        let Memory { limit, used, level, .. } = self.clients.memory;
+        let least = match level {
+            _ if used as u64 > limit + limit / 10 => INPUT_SMALL,
+            Level::Full => INPUT_LARGE,
+            // It is what memory is short of: others are to be let in.
+            _ => usize::try_from(limit / 16).unwrap_or(usize::MAX).max(INPUT_LARGE),
+        };
         let inputs = self.clients.links.iter().map(|(id, link)| (link.input.len(), id as LinkId));
         if let Some((held, id)) = inputs.max().filter(|(held, _)| *held >= least) {
             self.close(id, CloseReason::out_of_memory(held), now);

@@ -98,6 +98,8 @@ const UNFINISHED_BYTES: usize = 1024;
 /// Bytes put into outputs in one turn, after which the rest of the input waits for the next: one read of small messages to a
 /// thousand subscribers would otherwise take half a second and 40 MB before the first write.
 const TURN_BYTES_MAX: usize = 4 << 20;
+/// Packets of one link in one turn: more than one read has of messages, and a part of what it has of the smallest packets.
+const PACKETS_PER_TURN: u32 = 8192;
 /// Input that was held, of links that may go on, which is handled in one turn: as much as one read brings, or that of one link.
 const HELD_PER_TURN: usize = 64 << 10;
 
@@ -198,7 +200,7 @@ impl Broker {
                 self.process_input(id, now);
             }
         }
-        if self.clients.memory.level() == Level::Full && !self.clients.links[id as usize].input.is_empty() {
+        if self.clients.memory.level() >= Level::Overflow && !self.clients.links[id as usize].input.is_empty() {
             self.drop_largest_input(now);
         }
         let link = self.clients.link_mut(id);
@@ -453,7 +455,7 @@ impl Broker {
 
     /// Handles the whole packets in `bytes` until the link is paused or closed; says how many bytes are done with.
     fn process(&mut self, id: LinkId, bytes: &[u8], now: Millis) -> usize {
-        let (mut at, mut ahead) = (0, Ahead::default());
+        let (mut at, mut ahead, mut packets) = (0, Ahead::default(), 0);
         while at < bytes.len() {
             if self.index.is_large() {
                 if at >= ahead.end {
@@ -487,7 +489,8 @@ impl Broker {
                 let reason = CloseReason::unanswerable(link.packet_size_max);
                 self.close(id, reason, now);
             }
-            if self.clients.turn_bytes > TURN_BYTES_MAX {
+            packets += 1;
+            if self.clients.turn_bytes > TURN_BYTES_MAX || packets == PACKETS_PER_TURN {
                 self.let_go_on(id);
                 break;
             }

@@ -182,3 +182,19 @@ fn v5_mqtt_3_1_0_2_a_second_connect_is_told_0x82_whatever_is_wrong_with_it() {
         assert_eq!(w.heard(c), "DISCONNECT 82, closed", "{body}");
     }
 }
+
+#[test]
+fn so_many_packets_of_one_client_are_handled_in_a_turn_and_the_rest_in_later_ones() {
+    let mut w = World::new();
+    let c = w.client("c");
+    let link = w.link(c);
+    let now = w.now;
+    w.broker.receive(link, &[0xC0, 0].repeat(20_000), now);
+    let mut answered = vec![w.broker.output(link).len() / 2];
+    for _ in 0..3 {
+        assert!(!w.broker.wants_input(link) || answered.last() == Some(&20_000));
+        w.broker.resume(&mut Vec::new(), now);
+        answered.push(w.broker.output(link).len() / 2);
+    }
+    assert_eq!(answered, [8192, 16_384, 20_000, 20_000]);
+}
