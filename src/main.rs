@@ -122,6 +122,7 @@ fn complain(why: &str) {
 }
 
 fn run(settings: Settings, inherited: Inherited) -> ExitCode {
+    os::map_large_blocks();
     if let Err(error) = os::set_umask() {
         return fail(&error.to_string(), EXIT_USAGE);
     }

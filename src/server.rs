@@ -2,8 +2,8 @@
 //! bytes between them and the core, which owns everything else.
 //!
 //! A turn: wait; note what is ready; accept, within a budget; read each ready socket once, but of those that bring much only as many
-//! as a budget allows; let paused links go on; write each link with output once, or earlier if much gathers; let the core's timers fire, and write what they said; hand what must be
-//! stored to the helper thread; free closed links. Sockets are registered once, edge-triggered, for
+//! as a budget allows; let paused links go on; write each link with output once, or earlier if much gathers; let the core's timers
+//! fire, and write what they said; hand what must be stored to the helper thread; free closed links. Sockets are registered once, edge-triggered, for
 //! both directions: what is not read or written to the end is remembered here. With nothing left to do the next turn
 //! waits for the core's next deadline, or for ever.
 //!
@@ -36,8 +36,8 @@ use crate::net::{
 };
 use crate::options::{Settings, UsageError};
 use crate::os::{
-    Notify, Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, map_large_blocks,
-    memory_of_machine, print, raise_descriptor_limit,
+    Notify, Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, memory_of_machine, print,
+    raise_descriptor_limit,
 };
 use crate::rights;
 use crate::time::Millis;
@@ -137,7 +137,6 @@ pub struct Start {
 /// # Errors
 /// When the store cannot be read, or is not to be touched.
 pub fn broker(settings: &Settings) -> Result<(Broker, Option<Keeper>), KeeperError> {
-    map_large_blocks();
     let random = || RandomState::new().build_hasher().finish();
     let mut broker = Broker::new(core_config(settings), random());
     broker.set_login_secret(secret());

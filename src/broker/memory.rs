@@ -153,8 +153,8 @@ impl Broker {
         }
     }
 
-    /// Memory is full, and something has come that could not be handled yet, most likely of an unfinished packet: the client of
-    /// which most is held is disconnected. What it sent was not acknowledged.
+    /// Memory is short, and something has come that could not be handled yet, most likely of an unfinished packet: the client of
+    /// which most is held is disconnected, if that is much at this level. What it sent was not acknowledged.
     #[cold]
     pub(super) fn drop_largest_input(&mut self, now: Millis) {
         let Memory { limit, used, level, .. } = self.clients.memory;
