@@ -197,6 +197,7 @@ install_it() {
 		make_dir /etc/midge/conf.d
 		put_conf 644 sysv/midge.default /etc/default/midge
 		put 644 man/midge.8 /usr/share/man/man8/midge.8
+		put 644 man/midge-ctl.8 /usr/share/man/man8/midge-ctl.8
 		put 644 man/midge.conf.5 /usr/share/man/man5/midge.conf.5
 		put 644 completion/midge.bash /usr/share/bash-completion/completions/midge
 		make_dir /var/lib/midge
