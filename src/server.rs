@@ -32,7 +32,7 @@ use crate::control::REQUEST_MAX;
 use crate::keeper::{Keeper, KeeperError};
 use crate::logger::{self, notice};
 use crate::net::{
-    self, Accept, Caller, Control, ControlDoor, Doors, Left, ListenerId, OpenError, Place, Refusal, Transport,
+    self, Accept, Caller, Control, ControlDoor, Doors, Edge, Left, ListenerId, OpenError, Place, Refusal, Transport,
 };
 use crate::options::{Settings, UsageError};
 use crate::os::{
@@ -541,16 +541,16 @@ impl Server {
     /// Remembers what an event says of a connection.
     fn note(&mut self, id: LinkId, event: &mio::event::Event) {
         let Some(Some(transport)) = self.transports.get_mut(id as usize) else { return };
-        transport.edges.is_ended |= event.is_read_closed() || event.is_error();
-        if event.is_writable() && !transport.edges.is_writable {
-            transport.edges.is_writable = true;
+        transport.edges.note(Edge::Ended, event.is_read_closed() || event.is_error());
+        if event.is_writable() && !transport.edges.has(Edge::Writable) {
+            transport.edges.set(Edge::Writable, true);
             self.broker.mark_unwritten(id);
             if transport.has_output() {
                 self.broker.mark_dirty(id);
             }
         }
-        if event.is_readable() || transport.edges.is_ended {
-            transport.edges.is_readable = true;
+        if event.is_readable() || transport.edges.has(Edge::Ended) {
+            transport.edges.set(Edge::Readable, true);
             self.queue_read(id);
         }
     }
@@ -558,11 +558,11 @@ impl Server {
     /// Puts a link on one of the lists of those to read.
     fn queue_read(&mut self, id: LinkId) {
         if let Some(Some(transport)) = self.transports.get_mut(id as usize)
-            && transport.edges.is_readable
-            && !transport.edges.is_queued
+            && transport.edges.has(Edge::Readable)
+            && !transport.edges.has(Edge::Queued)
         {
-            transport.edges.is_queued = true;
-            match transport.edges.is_greedy {
+            transport.edges.set(Edge::Queued, true);
+            match transport.edges.has(Edge::Greedy) {
                 true => self.greedy.push_back(id),
                 false => self.ready.push(id),
             }
@@ -725,7 +725,7 @@ impl Server {
     /// Reads a link whose turn it is; says how many bytes it brought.
     fn read_next(&mut self, id: LinkId) -> usize {
         let Some(Some(transport)) = self.transports.get_mut(id as usize) else { return 0 };
-        transport.edges.is_queued = false;
+        transport.edges.set(Edge::Queued, false);
         // A link that must wait keeps its readiness until it is resumed.
         if !self.broker.wants_input(id) {
             return 0;
@@ -749,23 +749,25 @@ impl Server {
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::Interrupted => return (0, true),
             Err(error) => {
-                transport.edges.is_readable = false;
+                transport.edges.set(Edge::Readable, false);
                 if error.kind() != ErrorKind::WouldBlock {
                     self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now);
                 }
                 return (0, false);
             }
         };
-        transport.edges.is_greedy = read.count >= GREEDY_LEN.min(room);
-        if !transport.edges.is_greedy {
+        let is_greedy = read.count >= GREEDY_LEN.min(room);
+        transport.edges.set(Edge::Greedy, is_greedy);
+        if !is_greedy {
             transport.edges.halvings = 0;
         }
-        transport.edges.is_readable = match read.left {
+        let is_readable = match read.left {
             Left::Full => true,
             // Unless the end is still to be read.
-            Left::Empty => transport.edges.is_ended,
+            Left::Empty => transport.edges.has(Edge::Ended),
             Left::Ended | Left::Broken(_) => false,
         };
+        transport.edges.set(Edge::Readable, is_readable);
         if transport.has_output() {
             self.broker.mark_dirty(id);
         }
@@ -799,7 +801,7 @@ impl Server {
     /// One write, if the socket takes any.
     fn write(&mut self, id: LinkId) {
         let Some(Some(transport)) = self.transports.get_mut(id as usize) else { return };
-        if !transport.edges.is_writable {
+        if !transport.edges.has(Edge::Writable) {
             return;
         }
         let output = self.broker.output(id);
@@ -811,14 +813,15 @@ impl Server {
         let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
         match transport.write_vectored(&slices[..count]) {
             Ok(written) => {
-                transport.edges.is_writable = written == offered && !transport.has_output();
+                let is_writable = written == offered && !transport.has_output();
+                transport.edges.set(Edge::Writable, is_writable);
                 self.broker.wrote(id, written, self.now);
-                if transport.edges.is_writable {
+                if is_writable {
                     self.broker.mark_unwritten(id);
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => self.broker.mark_dirty(id),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => transport.edges.is_writable = false,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => transport.edges.set(Edge::Writable, false),
             Err(error) => self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now),
         }
     }
