@@ -81,7 +81,8 @@ const CROWDED_TURNS_MAX: u32 = 64;
 /// How soon accepting is tried again when even the descriptor in reserve did not help.
 const ACCEPT_RETRY: Millis = Millis(1000);
 
-struct Server {
+/// The broker with its sockets, ready to serve.
+pub struct Server {
     poll: Poll,
     waker: Arc<Waker>,
     /// When it was `started_at`.
@@ -117,6 +118,7 @@ struct Server {
     trim_at: Option<Millis>,
     crowded_turns: u32,
     reserve: Reserve,
+    signals: Signals,
 }
 
 /// Everything the loop begins with.
@@ -161,65 +163,6 @@ fn core_config(settings: &Settings) -> Config {
     Config { memory_limit: settings.memory_limit.unwrap_or_else(of_machine), ..settings.core.clone() }
 }
 
-/// Serves until a signal ends it. `is_serving` is called once it does.
-///
-/// # Errors
-/// When the system has no poll, no signal descriptor, or poll itself fails; or `is_serving` does.
-pub fn run(start: Start, is_serving: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    let Start { settings, mut signals, mut doors, mut control, broker, mut keeper, notify, read_settings } = start;
-    let poll = Poll::new()?;
-    poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
-    match raise_descriptor_limit() {
-        Ok(limit) => info!("Up to {limit} descriptors can be open."),
-        Err(error) => warn!("Warning: the limit of open descriptors could not be raised: {error}."),
-    }
-    doors.register(poll.registry(), FIRST_LISTENER)?;
-    control.register(poll.registry(), FIRST_CONTROL)?;
-    // A poll has one at most.
-    let waker = Arc::new(Waker::new(poll.registry(), HELPER)?);
-    let now = keeper.as_ref().map_or(Millis(0), Keeper::started_at);
-    if let Some(keeper) = &mut keeper {
-        keeper.start(wakes(&waker))?;
-    }
-    let mut server = Server {
-        poll,
-        waker,
-        started: Instant::now(),
-        started_at: now,
-        now,
-        settings,
-        read_settings,
-        notify,
-        watchdog_at: None,
-        broker,
-        keeper,
-        verifier: None,
-        doors,
-        control,
-        answers: Default::default(),
-        transports: Vec::new(),
-        entrances: Vec::new(),
-        ready: Vec::new(),
-        greedy: VecDeque::new(),
-        links: Vec::new(),
-        scratch: vec![0; SCRATCH_LEN],
-        trim_at: None,
-        crowded_turns: 0,
-        reserve: Reserve::new(),
-    };
-    if has_passwords(&server.settings) {
-        server.start_verifier().map_err(|error| io::Error::other(no_thread(&error)))?;
-    }
-    server.watchdog();
-    info!("midge version {VERSION} running");
-    is_serving()?;
-    server.notify.ready();
-    server.serve(&mut signals)?;
-    logger::finish();
-    info!("midge version {VERSION} terminating");
-    Ok(())
-}
-
 /// What a helper thread calls when it is done with something.
 fn wakes(waker: &Arc<Waker>) -> impl Fn() + Send + 'static {
     let waker = waker.clone();
@@ -245,7 +188,73 @@ fn peer(caller: Caller) -> Peer {
 }
 
 impl Server {
-    fn serve(&mut self, signals: &mut Signals) -> io::Result<()> {
+    /// # Errors
+    /// When the system has no poll, no signal descriptor or no thread for what needs one.
+    pub fn new(start: Start) -> io::Result<Box<Server>> {
+        let Start { settings, signals, mut doors, mut control, broker, mut keeper, notify, read_settings } = start;
+        let poll = Poll::new()?;
+        poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
+        match raise_descriptor_limit() {
+            Ok(limit) => info!("Up to {limit} descriptors can be open."),
+            Err(error) => warn!("Warning: the limit of open descriptors could not be raised: {error}."),
+        }
+        doors.register(poll.registry(), FIRST_LISTENER)?;
+        control.register(poll.registry(), FIRST_CONTROL)?;
+        // A poll has one at most.
+        let waker = Arc::new(Waker::new(poll.registry(), HELPER)?);
+        let now = keeper.as_ref().map_or(Millis(0), Keeper::started_at);
+        if let Some(keeper) = &mut keeper {
+            keeper.start(wakes(&waker))?;
+        }
+        let mut server = Box::new(Server {
+            poll,
+            waker,
+            started: Instant::now(),
+            started_at: now,
+            now,
+            settings,
+            read_settings,
+            notify,
+            watchdog_at: None,
+            broker,
+            keeper,
+            verifier: None,
+            doors,
+            control,
+            answers: Default::default(),
+            transports: Vec::new(),
+            entrances: Vec::new(),
+            ready: Vec::new(),
+            greedy: VecDeque::new(),
+            links: Vec::new(),
+            scratch: vec![0; SCRATCH_LEN],
+            trim_at: None,
+            crowded_turns: 0,
+            reserve: Reserve::new(),
+            signals,
+        });
+        if has_passwords(&server.settings) {
+            server.start_verifier().map_err(|error| io::Error::other(no_thread(&error)))?;
+        }
+        Ok(server)
+    }
+
+    /// Serves until a signal ends it. `is_serving` is called once it does.
+    ///
+    /// # Errors
+    /// When poll itself fails, or `is_serving` does.
+    pub fn run(mut self: Box<Server>, is_serving: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.watchdog();
+        info!("midge version {VERSION} running");
+        is_serving()?;
+        self.notify.ready();
+        self.serve()?;
+        logger::finish();
+        info!("midge version {VERSION} terminating");
+        Ok(())
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
             match self.poll.poll(&mut events, self.timeout()) {
@@ -263,7 +272,7 @@ impl Server {
                     Token(id) => self.note(id as LinkId, event),
                 }
             }
-            while is_signalled && let Some(signal) = signals.read() {
+            while is_signalled && let Some(signal) = self.signals.read() {
                 match signal {
                     Signal::Terminate | Signal::Interrupt => {
                         self.stop();

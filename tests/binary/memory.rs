@@ -73,6 +73,30 @@ fn retained(payload: &[u8]) -> Publish<'_> {
     }
 }
 
+/// Bytes of the process's own memory that no file stands behind: heap, stack and what was mapped, not the libraries and the tables of
+/// the program, which are others in each build.
+fn own_bytes_of(pid: u32) -> u64 {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let (mut is_own, mut sum) = (false, 0);
+    for line in smaps.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if !words[0].ends_with(':') {
+            is_own = !words.get(5).is_some_and(|name| name.starts_with('/'));
+        } else if is_own && words[0] == "Anonymous:" {
+            sum += words[1].parse::<u64>().unwrap() * 1024;
+        }
+    }
+    sum
+}
+
+#[test]
+fn a_broker_without_clients_has_given_back_what_its_start_took() {
+    let midge = Midge::start(&["-p", "0"], None);
+    port(&midge.start_lines(), "ipv4").unwrap();
+    let bytes = own_bytes_of(midge.pid());
+    assert!(bytes <= 120 << 10 || is_emulated(), "{bytes} bytes");
+}
+
 #[test]
 fn what_is_allocated_is_told_below_sys() {
     let midge = Midge::start(&["-p", "0", "--memory-limit", "50000000"], None);
