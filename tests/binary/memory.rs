@@ -73,28 +73,32 @@ fn retained(payload: &[u8]) -> Publish<'_> {
     }
 }
 
-/// Bytes of the process's own memory that no file stands behind: heap, stack and what was mapped, not the libraries and the tables of
-/// the program, which are others in each build.
-fn own_bytes_of(pid: u32) -> u64 {
+/// Anonymous bytes of a process: all of them, and those that no file stands behind, which are heap, stack and what was mapped.
+fn anonymous_bytes_of(pid: u32) -> (u64, u64) {
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
-    let (mut is_own, mut sum) = (false, 0);
+    let (mut has_file, mut all, mut own) = (false, 0, 0);
     for line in smaps.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         if !words[0].ends_with(':') {
-            is_own = !words.get(5).is_some_and(|name| name.starts_with('/'));
-        } else if is_own && words[0] == "Anonymous:" {
-            sum += words[1].parse::<u64>().unwrap() * 1024;
+            has_file = words.get(5).is_some_and(|name| name.starts_with('/'));
+        } else if words[0] == "Anonymous:" {
+            let bytes = words[1].parse::<u64>().unwrap() * 1024;
+            all += bytes;
+            own += if has_file { 0 } else { bytes };
         }
     }
-    sum
+    (all, own)
 }
 
 #[test]
 fn a_broker_without_clients_has_given_back_what_its_start_took() {
     let midge = Midge::start(&["-p", "0"], None);
     port(&midge.start_lines(), "ipv4").unwrap();
-    let bytes = own_bytes_of(midge.pid());
-    assert!(bytes <= 120 << 10 || is_emulated(), "{bytes} bytes");
+    let (all, own) = anonymous_bytes_of(midge.pid());
+    assert!(own <= 100 << 10 || is_emulated(), "{own} bytes");
+    // What is patched at the start is more, the less the program is optimised.
+    let is_release = !cfg!(debug_assertions) || std::env::var_os("MIDGE_BINARY").is_some();
+    assert!(all <= 200 << 10 || !is_release || is_emulated(), "{all} bytes");
 }
 
 #[test]
