@@ -13,7 +13,7 @@ use midge::config::{Domain, Host, ListenerConfig, LogDestination};
 use midge::net::{self, Control, ControlDoor, Inherited};
 use midge::options::{self, Parsed, Settings, Store, UsageError};
 use midge::os::{self, Counting, Daemon, DiskFiles, Notify, Owner, PidFile, Privileges, Signals, UserError};
-use midge::server::{self, Start};
+use midge::server::{self, Server, Start};
 use midge::{VERSION, commands, logger, rights};
 
 #[global_allocator]
@@ -25,13 +25,49 @@ const EXIT_FAILURE: u8 = 1;
 const EXIT_USAGE: u8 = 3;
 
 fn main() -> ExitCode {
+    match begin() {
+        Ok(program) => {
+            os::give_back_stack();
+            os::give_back_memory();
+            program.serve()
+        }
+        Err(code) => code,
+    }
+}
+
+/// A broker that is ready to serve.
+struct Program {
+    server: Box<Server>,
+    daemon: Option<Daemon>,
+    /// Removed when it is dropped, whatever ends the program orderly.
+    _pid_file: Option<PidFile>,
+}
+
+impl Program {
+    fn serve(self) -> ExitCode {
+        let Program { server, daemon, _pid_file } = self;
+        let is_serving = || match daemon {
+            Some(daemon) => daemon.is_serving(),
+            None => Ok(()),
+        };
+        match server.run(is_serving) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.to_string(), EXIT_FAILURE),
+        }
+    }
+}
+
+/// All there is to do before a broker serves; the exit code if it is not to. A function of its own, because it needs much of the
+/// stack, which is given back before the loop begins.
+#[inline(never)]
+fn begin() -> Result<Program, ExitCode> {
     if let Some(code) = commands::run(arguments()) {
-        return ExitCode::from(code);
+        return Err(ExitCode::from(code));
     }
     // Before anything else has a descriptor, or there is another process.
     let inherited = net::inherited();
-    match options::parse(arguments(), &DiskFiles) {
-        Ok(Parsed::Run(settings)) => run(with_environment(settings), inherited),
+    let code = match options::parse(arguments(), &DiskFiles) {
+        Ok(Parsed::Run(settings)) => return start(with_environment(settings), inherited),
         Ok(Parsed::TestConfig(Ok(settings))) => test(settings),
         Ok(Parsed::TestConfig(Err(error))) => {
             error.lines().iter().for_each(|line| complain(line));
@@ -51,7 +87,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error.to_string(), EXIT_USAGE),
-    }
+    };
+    Err(code)
 }
 
 /// Says what is wrong with the configuration, if anything. Nothing is opened for writing, and nothing listened on.
@@ -121,14 +158,14 @@ fn complain(why: &str) {
     let _ = writeln!(io::stderr(), "Error: {why}");
 }
 
-fn run(settings: Settings, inherited: Inherited) -> ExitCode {
+fn start(settings: Settings, inherited: Inherited) -> Result<Program, ExitCode> {
     os::map_large_blocks();
     if let Err(error) = os::set_umask() {
-        return fail(&error.to_string(), EXIT_USAGE);
+        return Err(fail(&error.to_string(), EXIT_USAGE));
     }
     let daemon = match settings.startup.daemon.then(os::daemonize).transpose() {
         Ok(daemon) => daemon,
-        Err(error) => return fail(&format!("It cannot go into the background: {error}."), EXIT_FAILURE),
+        Err(error) => return Err(fail(&format!("It cannot go into the background: {error}."), EXIT_FAILURE)),
     };
     // Root opens no log file in what may be a directory of the user it is about to become.
     let privileges = os::choose_privileges(settings.startup.user.as_deref());
@@ -140,27 +177,24 @@ fn run(settings: Settings, inherited: Inherited) -> ExitCode {
     for warning in &settings.warnings {
         warn!("Warning: {warning}");
     }
-    match start(settings, inherited, daemon, &privileges) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((why, code)) => {
-            // The reason belongs into the log file, if it can be opened safely; else standard error gets the lines.
-            if let Ok((Privileges::Become(user), _)) = &privileges
-                && os::become_user(user).is_ok()
-            {
-                logger::open_files();
-            }
-            fail(&why, code)
+    open(settings, inherited, daemon, &privileges).map_err(|(why, code)| {
+        // The reason belongs into the log file, if it can be opened safely; else standard error gets the lines.
+        if let Ok((Privileges::Become(user), _)) = &privileges
+            && os::become_user(user).is_ok()
+        {
+            logger::open_files();
         }
-    }
+        fail(&why, code)
+    })
 }
 
 /// Everything that is needed, in the order in which it may be had: listeners while there are privileges, files without.
-fn start(
+fn open(
     mut settings: Settings,
     inherited: Inherited,
     daemon: Option<Daemon>,
     privileges: &Result<(Privileges, Option<String>), UserError>,
-) -> Result<(), (String, u8)> {
+) -> Result<Program, (String, u8)> {
     fn failed(error: impl ToString) -> (String, u8) {
         (error.to_string(), EXIT_FAILURE)
     }
@@ -201,7 +235,6 @@ fn start(
     let control = settings.control_socket.as_deref().map(ControlDoor::open).transpose().map_err(failed)?;
     let control = Control::new(control);
     let (broker, keeper) = server::broker(&settings).map_err(failed)?;
-    // Removed when it is dropped, whatever ends the program orderly.
     let _pid_file = settings.startup.pid_file.as_deref().map(PidFile::write).transpose().map_err(failed)?;
     let notify = Notify::from_env().unwrap_or_else(|error| {
         warn!("Warning: the service manager cannot be told how it goes: {error}.");
@@ -209,11 +242,8 @@ fn start(
     });
     let start =
         Start { settings, signals, doors, control, broker, keeper, notify, read_settings: Box::new(read_settings) };
-    server::run(start, || match daemon {
-        Some(daemon) => daemon.is_serving(),
-        None => Ok(()),
-    })
-    .map_err(failed)
+    let server = Server::new(start).map_err(failed)?;
+    Ok(Program { server, daemon, _pid_file })
 }
 
 /// Password and access control files, read with the privileges of the start. Entries of users that are wrong are left out.

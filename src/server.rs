@@ -32,7 +32,7 @@ use crate::control::REQUEST_MAX;
 use crate::keeper::{Keeper, KeeperError};
 use crate::logger::{self, notice};
 use crate::net::{
-    self, Accept, Caller, Control, ControlDoor, Doors, Left, ListenerId, OpenError, Place, Refusal, Transport,
+    self, Accept, Caller, Control, ControlDoor, Doors, Edge, Left, ListenerId, OpenError, Place, Refusal, Transport,
 };
 use crate::options::{Settings, UsageError};
 use crate::os::{
@@ -81,7 +81,8 @@ const CROWDED_TURNS_MAX: u32 = 64;
 /// How soon accepting is tried again when even the descriptor in reserve did not help.
 const ACCEPT_RETRY: Millis = Millis(1000);
 
-struct Server {
+/// The broker with its sockets, ready to serve.
+pub struct Server {
     poll: Poll,
     waker: Arc<Waker>,
     /// When it was `started_at`.
@@ -117,6 +118,7 @@ struct Server {
     trim_at: Option<Millis>,
     crowded_turns: u32,
     reserve: Reserve,
+    signals: Signals,
 }
 
 /// Everything the loop begins with.
@@ -161,65 +163,6 @@ fn core_config(settings: &Settings) -> Config {
     Config { memory_limit: settings.memory_limit.unwrap_or_else(of_machine), ..settings.core.clone() }
 }
 
-/// Serves until a signal ends it. `is_serving` is called once it does.
-///
-/// # Errors
-/// When the system has no poll, no signal descriptor, or poll itself fails; or `is_serving` does.
-pub fn run(start: Start, is_serving: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    let Start { settings, mut signals, mut doors, mut control, broker, mut keeper, notify, read_settings } = start;
-    let poll = Poll::new()?;
-    poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
-    match raise_descriptor_limit() {
-        Ok(limit) => info!("Up to {limit} descriptors can be open."),
-        Err(error) => warn!("Warning: the limit of open descriptors could not be raised: {error}."),
-    }
-    doors.register(poll.registry(), FIRST_LISTENER)?;
-    control.register(poll.registry(), FIRST_CONTROL)?;
-    // A poll has one at most.
-    let waker = Arc::new(Waker::new(poll.registry(), HELPER)?);
-    let now = keeper.as_ref().map_or(Millis(0), Keeper::started_at);
-    if let Some(keeper) = &mut keeper {
-        keeper.start(wakes(&waker))?;
-    }
-    let mut server = Server {
-        poll,
-        waker,
-        started: Instant::now(),
-        started_at: now,
-        now,
-        settings,
-        read_settings,
-        notify,
-        watchdog_at: None,
-        broker,
-        keeper,
-        verifier: None,
-        doors,
-        control,
-        answers: Default::default(),
-        transports: Vec::new(),
-        entrances: Vec::new(),
-        ready: Vec::new(),
-        greedy: VecDeque::new(),
-        links: Vec::new(),
-        scratch: vec![0; SCRATCH_LEN],
-        trim_at: None,
-        crowded_turns: 0,
-        reserve: Reserve::new(),
-    };
-    if has_passwords(&server.settings) {
-        server.start_verifier().map_err(|error| io::Error::other(no_thread(&error)))?;
-    }
-    server.watchdog();
-    info!("midge version {VERSION} running");
-    is_serving()?;
-    server.notify.ready();
-    server.serve(&mut signals)?;
-    logger::finish();
-    info!("midge version {VERSION} terminating");
-    Ok(())
-}
-
 /// What a helper thread calls when it is done with something.
 fn wakes(waker: &Arc<Waker>) -> impl Fn() + Send + 'static {
     let waker = waker.clone();
@@ -245,7 +188,73 @@ fn peer(caller: Caller) -> Peer {
 }
 
 impl Server {
-    fn serve(&mut self, signals: &mut Signals) -> io::Result<()> {
+    /// # Errors
+    /// When the system has no poll, no signal descriptor or no thread for what needs one.
+    pub fn new(start: Start) -> io::Result<Box<Server>> {
+        let Start { settings, signals, mut doors, mut control, broker, mut keeper, notify, read_settings } = start;
+        let poll = Poll::new()?;
+        poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
+        match raise_descriptor_limit() {
+            Ok(limit) => info!("Up to {limit} descriptors can be open."),
+            Err(error) => warn!("Warning: the limit of open descriptors could not be raised: {error}."),
+        }
+        doors.register(poll.registry(), FIRST_LISTENER)?;
+        control.register(poll.registry(), FIRST_CONTROL)?;
+        // A poll has one at most.
+        let waker = Arc::new(Waker::new(poll.registry(), HELPER)?);
+        let now = keeper.as_ref().map_or(Millis(0), Keeper::started_at);
+        if let Some(keeper) = &mut keeper {
+            keeper.start(wakes(&waker))?;
+        }
+        let mut server = Box::new(Server {
+            poll,
+            waker,
+            started: Instant::now(),
+            started_at: now,
+            now,
+            settings,
+            read_settings,
+            notify,
+            watchdog_at: None,
+            broker,
+            keeper,
+            verifier: None,
+            doors,
+            control,
+            answers: Default::default(),
+            transports: Vec::new(),
+            entrances: Vec::new(),
+            ready: Vec::new(),
+            greedy: VecDeque::new(),
+            links: Vec::new(),
+            scratch: vec![0; SCRATCH_LEN],
+            trim_at: None,
+            crowded_turns: 0,
+            reserve: Reserve::new(),
+            signals,
+        });
+        if has_passwords(&server.settings) {
+            server.start_verifier().map_err(|error| io::Error::other(no_thread(&error)))?;
+        }
+        Ok(server)
+    }
+
+    /// Serves until a signal ends it. `is_serving` is called once it does.
+    ///
+    /// # Errors
+    /// When poll itself fails, or `is_serving` does.
+    pub fn run(mut self: Box<Server>, is_serving: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.watchdog();
+        info!("midge version {VERSION} running");
+        is_serving()?;
+        self.notify.ready();
+        self.serve()?;
+        logger::finish();
+        info!("midge version {VERSION} terminating");
+        Ok(())
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
             match self.poll.poll(&mut events, self.timeout()) {
@@ -263,7 +272,7 @@ impl Server {
                     Token(id) => self.note(id as LinkId, event),
                 }
             }
-            while is_signalled && let Some(signal) = signals.read() {
+            while is_signalled && let Some(signal) = self.signals.read() {
                 match signal {
                     Signal::Terminate | Signal::Interrupt => {
                         self.stop();
@@ -541,16 +550,16 @@ impl Server {
     /// Remembers what an event says of a connection.
     fn note(&mut self, id: LinkId, event: &mio::event::Event) {
         let Some(Some(transport)) = self.transports.get_mut(id as usize) else { return };
-        transport.edges.is_ended |= event.is_read_closed() || event.is_error();
-        if event.is_writable() && !transport.edges.is_writable {
-            transport.edges.is_writable = true;
+        transport.edges.note(Edge::Ended, event.is_read_closed() || event.is_error());
+        if event.is_writable() && !transport.edges.has(Edge::Writable) {
+            transport.edges.set(Edge::Writable, true);
             self.broker.mark_unwritten(id);
             if transport.has_output() {
                 self.broker.mark_dirty(id);
             }
         }
-        if event.is_readable() || transport.edges.is_ended {
-            transport.edges.is_readable = true;
+        if event.is_readable() || transport.edges.has(Edge::Ended) {
+            transport.edges.set(Edge::Readable, true);
             self.queue_read(id);
         }
     }
@@ -558,11 +567,11 @@ impl Server {
     /// Puts a link on one of the lists of those to read.
     fn queue_read(&mut self, id: LinkId) {
         if let Some(Some(transport)) = self.transports.get_mut(id as usize)
-            && transport.edges.is_readable
-            && !transport.edges.is_queued
+            && transport.edges.has(Edge::Readable)
+            && !transport.edges.has(Edge::Queued)
         {
-            transport.edges.is_queued = true;
-            match transport.edges.is_greedy {
+            transport.edges.set(Edge::Queued, true);
+            match transport.edges.has(Edge::Greedy) {
                 true => self.greedy.push_back(id),
                 false => self.ready.push(id),
             }
@@ -725,7 +734,7 @@ impl Server {
     /// Reads a link whose turn it is; says how many bytes it brought.
     fn read_next(&mut self, id: LinkId) -> usize {
         let Some(Some(transport)) = self.transports.get_mut(id as usize) else { return 0 };
-        transport.edges.is_queued = false;
+        transport.edges.set(Edge::Queued, false);
         // A link that must wait keeps its readiness until it is resumed.
         if !self.broker.wants_input(id) {
             return 0;
@@ -749,23 +758,25 @@ impl Server {
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::Interrupted => return (0, true),
             Err(error) => {
-                transport.edges.is_readable = false;
+                transport.edges.set(Edge::Readable, false);
                 if error.kind() != ErrorKind::WouldBlock {
                     self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now);
                 }
                 return (0, false);
             }
         };
-        transport.edges.is_greedy = read.count >= GREEDY_LEN.min(room);
-        if !transport.edges.is_greedy {
+        let is_greedy = read.count >= GREEDY_LEN.min(room);
+        transport.edges.set(Edge::Greedy, is_greedy);
+        if !is_greedy {
             transport.edges.halvings = 0;
         }
-        transport.edges.is_readable = match read.left {
+        let is_readable = match read.left {
             Left::Full => true,
             // Unless the end is still to be read.
-            Left::Empty => transport.edges.is_ended,
+            Left::Empty => transport.edges.has(Edge::Ended),
             Left::Ended | Left::Broken(_) => false,
         };
+        transport.edges.set(Edge::Readable, is_readable);
         if transport.has_output() {
             self.broker.mark_dirty(id);
         }
@@ -799,7 +810,7 @@ impl Server {
     /// One write, if the socket takes any.
     fn write(&mut self, id: LinkId) {
         let Some(Some(transport)) = self.transports.get_mut(id as usize) else { return };
-        if !transport.edges.is_writable {
+        if !transport.edges.has(Edge::Writable) {
             return;
         }
         let output = self.broker.output(id);
@@ -811,14 +822,15 @@ impl Server {
         let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
         match transport.write_vectored(&slices[..count]) {
             Ok(written) => {
-                transport.edges.is_writable = written == offered && !transport.has_output();
+                let is_writable = written == offered && !transport.has_output();
+                transport.edges.set(Edge::Writable, is_writable);
                 self.broker.wrote(id, written, self.now);
-                if transport.edges.is_writable {
+                if is_writable {
                     self.broker.mark_unwritten(id);
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => self.broker.mark_dirty(id),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => transport.edges.is_writable = false,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => transport.edges.set(Edge::Writable, false),
             Err(error) => self.broker.hang_up(id, HangUp::Failed(error.to_string()), self.now),
         }
     }

@@ -109,7 +109,7 @@ impl Broker {
         let Some(session) = self.clients.sessions.get(publisher as usize) else { return };
         let Some(rules) = session.rules.clone() else { return };
         let username = session.username.as_deref().cloned();
-        let source = Source { client_id: session.client_id.clone(), username, rules };
+        let source = Source { client_id: (*session.client_id).into(), username, rules };
         self.retained.set_source(topic, source);
     }
 }

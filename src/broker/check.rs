@@ -32,7 +32,7 @@ impl Broker {
         for (id, link) in &clients.links {
             let id = id as u32;
             assert_eq!(link.paused == Paused::ForLogin, awaiting.contains(&id), "link {id}: waits for no login");
-            let is_timed = link.rate.as_deref().is_some_and(|bucket| bucket.timer != TimerId::NONE);
+            let is_timed = link.rate().is_some_and(|bucket| bucket.timer != TimerId::NONE);
             assert_eq!(link.paused == Paused::ForRate, is_timed, "link {id}: waits without end, or for nothing");
             assert_eq!(link.is_resumed, resumed.contains(&id), "link {id}: resumed mark and list differ");
             assert_eq!(link.is_dirty, dirty.contains(&id), "link {id}: dirty mark and list differ");
@@ -44,7 +44,7 @@ impl Broker {
                     assert_eq!(link.keep_alive_s != 0, link.timer != TimerId::NONE, "link {id}: keep-alive timer");
                 }
                 State::Closing => {
-                    assert!(link.session == NONE && link.timer == TimerId::NONE && link.awaited.is_none());
+                    assert!(link.session == NONE && link.timer == TimerId::NONE && link.rare().is_none());
                     assert!(link.input.is_empty() && !link.is_paused());
                 }
             }
@@ -58,21 +58,23 @@ impl Broker {
         for (slow, link) in links {
             let mut waiter = link.first_waiter();
             if waiter != NONE {
-                let stall_timer = link.awaited.as_deref().map(|awaited| awaited.stall_timer);
+                let stall_timer = link.awaited().map(|awaited| awaited.stall_timer);
                 assert!(stall_timer != Some(TimerId::NONE), "link {slow}: others wait without end");
                 assert!(!link.is_stalled, "link {slow}: others wait for a stalled link");
             }
             while waiter != NONE {
-                assert_eq!(links[waiter as usize].paused, Paused::ForSubscriber(slow as u32));
+                let it = &links[waiter as usize];
+                assert_eq!(it.paused, Paused::ForSubscriber);
+                assert_eq!(it.rare().map(|rare| rare.waits_for), Some(slow as u32));
                 assert!(listed.insert(waiter), "link {waiter} waits twice");
-                waiter = links[waiter as usize].next_waiter;
+                waiter = it.next_waiter();
             }
         }
         for (id, link) in links {
-            if matches!(link.paused, Paused::ForSubscriber(_)) {
+            if link.paused == Paused::ForSubscriber {
                 assert!(listed.contains(&(id as u32)), "link {id} waits, but is in no list");
             } else {
-                assert_eq!(link.next_waiter, NONE);
+                assert!(link.rare().is_none_or(|rare| rare.waits_for == NONE && rare.next_waiter == NONE));
             }
         }
     }
@@ -158,7 +160,7 @@ impl Broker {
         let mut count = 0;
         for (id, session) in &self.clients.sessions {
             count += session.subscriptions.len();
-            for &key in &session.subscriptions {
+            for &key in session.subscriptions.iter() {
                 assert!(self.index.subscriber(key, id as u32).is_some(), "{}: not in the index", session.client_id);
             }
             for cursor in session.delivery.iter().flat_map(|delivery| &delivery.cursors) {

@@ -174,7 +174,8 @@ impl Clients {
 
     pub fn find_session(&self, client_id: &str) -> Option<u32> {
         let hash = self.seed.hash(0, client_id.as_bytes());
-        self.session_by_client_id.find(hash, |id| *self.sessions[id as usize].client_id == *client_id)
+        self.session_by_client_id
+            .find(hash, |id| self.sessions[id as usize].client_id.as_bytes() == client_id.as_bytes())
     }
 
     pub fn add_session(&mut self, client_id: &str) -> u32 {

@@ -252,7 +252,7 @@ impl Broker {
         let link = self.clients.link_mut(id);
         // Waiting for a subscriber, or for time to pass, has an end; waiting for a client that is gone to read its answers has none.
         let has_turn = link.is_resumed
-            || matches!(link.paused, Paused::ForSubscriber(_) | Paused::ForStore | Paused::ForLogin | Paused::ForRate);
+            || matches!(link.paused, Paused::ForSubscriber | Paused::ForStore | Paused::ForLogin | Paused::ForRate);
         if hang_up == HangUp::Closed && has_turn && !link.input.is_empty() {
             link.is_hung_up = true;
             link.is_stalled = true;
@@ -321,8 +321,7 @@ impl Broker {
         link.state = State::Closing;
         link.paused = Paused::No;
         let session = std::mem::replace(&mut link.session, NONE);
-        let stall_timer = link.awaited.take().map_or(TimerId::NONE, |awaited| awaited.stall_timer);
-        let rate_timer = link.rate.take().map_or(TimerId::NONE, |bucket| bucket.timer);
+        let [stall_timer, rate_timer] = link.take_rare();
         let timers = [std::mem::replace(&mut link.timer, TimerId::NONE), stall_timer, rate_timer];
         let unused = link.input.len();
         link.input.consume(unused, &mut self.clients.pool);
@@ -436,7 +435,7 @@ impl Broker {
         self.clients.forget_session(id, now);
         let session = self.clients.session_mut(id);
         let timer = std::mem::replace(&mut session.timer, TimerId::NONE);
-        for key in std::mem::take(&mut session.subscriptions) {
+        for &key in std::mem::take(&mut session.subscriptions).iter() {
             self.index.unsubscribe(key, id);
         }
         self.clients.wheel.cancel(timer);

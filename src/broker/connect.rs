@@ -242,7 +242,7 @@ impl Broker {
         let expiry_s = self.bounded_expiry(connect.session_expiry_s);
         let (own_window, rate) = (self.clients.config.max_inflight_messages, self.clients.bucket());
         let link = self.clients.link_mut(id);
-        link.rate = rate;
+        link.set_rate(rate);
         link.max_qos = link.rules.max_qos;
         link.has_mount = !link.rules.mount_point.is_empty();
         let will = connect.will.as_ref().map(|will| Box::new(Will::new(will, &link.rules.mount_point)));

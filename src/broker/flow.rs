@@ -24,7 +24,7 @@ impl Broker {
             // All that can be heard of it now is that it reads.
             link.last_received = now;
         }
-        if let Some(awaited) = link.awaited.as_deref_mut() {
+        if let Some(awaited) = link.if_awaited() {
             awaited.taken = awaited.taken.saturating_add(count);
             if awaited.taken >= PROGRESS_BYTES {
                 self.clients.note_progress(id, now);
@@ -68,14 +68,13 @@ impl Broker {
 
     /// Lets everybody go on who waits for `id`.
     pub(super) fn release_waiters(&mut self, id: LinkId) {
-        let Some(awaited) = self.clients.links[id as usize].awaited.as_deref_mut() else { return };
+        let Some(awaited) = self.clients.links[id as usize].if_awaited() else { return };
         let timer = std::mem::replace(&mut awaited.stall_timer, TimerId::NONE);
         let mut waiter = std::mem::replace(&mut awaited.first_waiter, NONE);
         self.clients.wheel.cancel(timer);
         while waiter != NONE {
             let link = &mut self.clients.links[waiter as usize];
-            link.paused = Paused::No;
-            let next = std::mem::replace(&mut link.next_waiter, NONE);
+            let next = link.end_wait().1;
             self.let_go_on(waiter);
             waiter = next;
         }
@@ -112,8 +111,9 @@ impl Clients {
         let next = self.links[slow as usize].first_waiter();
         let link = &mut self.links[publisher as usize];
         debug_assert!(!link.is_paused() && link.state != State::Closing);
-        link.paused = Paused::ForSubscriber(slow);
-        link.next_waiter = next;
+        link.paused = Paused::ForSubscriber;
+        let rare = link.rare_mut();
+        (rare.waits_for, rare.next_waiter) = (slow, next);
         let awaited = self.links[slow as usize].awaited_mut();
         awaited.first_waiter = publisher;
         self.stats.pauses += 1;
@@ -129,7 +129,7 @@ impl Clients {
     pub(super) fn stall_timeout_changed(&mut self) {
         let timeout = Millis(self.config.stall_timeout_ms.into());
         let waits = self.links.iter().filter_map(|(id, link)| {
-            let awaited = link.awaited.as_deref().filter(|awaited| awaited.stall_timer != TimerId::NONE)?;
+            let awaited = link.awaited().filter(|awaited| awaited.stall_timer != TimerId::NONE)?;
             Some((id as LinkId, awaited.stall_timer, awaited.last_progress + timeout))
         });
         for (id, timer, deadline) in waits.collect::<Vec<_>>() {
@@ -140,7 +140,7 @@ impl Clients {
 
     fn note_progress(&mut self, id: LinkId, now: Millis) {
         let link = &mut self.links[id as usize];
-        if let Some(awaited) = link.awaited.as_deref_mut() {
+        if let Some(awaited) = link.if_awaited() {
             awaited.last_progress = now;
             awaited.taken = 0;
         }
@@ -152,10 +152,10 @@ impl Clients {
 
     /// Takes a paused link out of the list it waits in.
     pub(super) fn stop_waiting(&mut self, id: LinkId) {
-        let Paused::ForSubscriber(slow) = std::mem::replace(&mut self.links[id as usize].paused, Paused::No) else {
+        let (slow, next) = self.links[id as usize].end_wait();
+        if slow == NONE {
             return;
-        };
-        let next = std::mem::replace(&mut self.links[id as usize].next_waiter, NONE);
+        }
         let mut at = self.links[slow as usize].first_waiter();
         if at == id {
             let awaited = self.links[slow as usize].awaited_mut();
@@ -167,11 +167,12 @@ impl Clients {
         }
         while at != NONE {
             let link = &mut self.links[at as usize];
-            if link.next_waiter == id {
-                link.next_waiter = next;
+            let after = link.next_waiter();
+            if after == id {
+                link.rare_mut().next_waiter = next;
                 return;
             }
-            at = link.next_waiter;
+            at = after;
         }
     }
 

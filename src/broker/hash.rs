@@ -19,8 +19,8 @@ impl Seed {
 
     /// The hash of a client id: 56 bits, long enough that no two clients ever share it, and a byte less for each message that
     /// is stored with it.
-    pub fn hash_client(&self, client_id: &str) -> u64 {
-        self.hash64(0, client_id.as_bytes()) >> 8
+    pub fn hash_client(&self, client_id: &[u8]) -> u64 {
+        self.hash64(0, client_id) >> 8
     }
 
     /// The hash of `level` below trie node `parent`, or of a whole filter.

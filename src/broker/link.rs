@@ -85,10 +85,30 @@ impl fmt::Display for Peer {
     }
 }
 
+/// What most links never need: one that does has it in an allocation of its own, from then on.
+pub struct Rare {
+    /// Nothing until somebody had to wait for it.
+    pub awaited: Option<Awaited>,
+    /// Nothing while clients may publish as fast as they like.
+    pub rate: Option<Bucket>,
+    /// Nothing until either side used one, or might.
+    pub aliases: Option<Box<Aliases>>,
+    /// The link this one waits for, or NONE.
+    pub waits_for: LinkId,
+    /// The next link that waits for the same one.
+    pub next_waiter: LinkId,
+}
+
+impl Default for Rare {
+    fn default() -> Rare {
+        Rare { awaited: None, rate: None, aliases: None, waits_for: NONE, next_waiter: NONE }
+    }
+}
+
 /// What is kept of a link for which others wait or waited.
 pub struct Awaited {
     /// The links that wait for this one, chained by `next_waiter`.
-    pub first_waiter: u32,
+    pub first_waiter: LinkId,
     pub stall_timer: TimerId,
     /// When the client last made progress.
     pub last_progress: Millis,
@@ -109,8 +129,8 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paused {
     No,
-    /// It published more than this link's client can take.
-    ForSubscriber(LinkId),
+    /// It published more than another link's client can take.
+    ForSubscriber,
     /// It sends, but does not read what it is answered.
     ForOwnOutput,
     /// Its CONNACK waits until an older session of its client is gone for good; nothing may be sent before.
@@ -164,13 +184,9 @@ pub struct Link {
     /// Packets that wait until what they promise is safe.
     pub held: Option<Box<Held>>,
     pub paused: Paused,
-    /// The next link that waits for the same one.
-    pub next_waiter: u32,
     /// CONNECT timeout, then keep-alive.
     pub timer: TimerId,
     pub last_received: Millis,
-    /// Nothing until somebody had to wait for it.
-    pub awaited: Option<Box<Awaited>>,
     /// Keep Alive, seconds; 0 = off.
     pub keep_alive_s: u16,
     /// Largest packet the client takes. [MQTT-3.1.2-24] (5.0)
@@ -183,10 +199,7 @@ pub struct Link {
     pub may_change_expiry: bool,
     /// Aliases that may be used towards the client. [MQTT-3.1.2-26] (5.0)
     pub topic_alias_max: u16,
-    /// Nothing while clients may publish as fast as they like.
-    pub rate: Option<Box<Bucket>>,
-    /// Nothing until either side used one, or might.
-    pub aliases: Option<Box<Aliases>>,
+    rare: Option<Box<Rare>>,
     /// PUBLISH packets from the client and to it, for whoever looks at how many there are per second: they begin anew at 2^32.
     pub publishes_received: u32,
     pub publishes_sent: u32,
@@ -230,18 +243,15 @@ impl Link {
             unwritten_packets: 0,
             held: None,
             paused: Paused::No,
-            next_waiter: NONE,
             timer: TimerId::NONE,
             last_received: now,
-            awaited: None,
             keep_alive_s: 0,
             packet_size_max: PACKET_SIZE_MAX,
             window: u16::MAX,
             receive_maximum: 0,
             may_change_expiry: false,
             topic_alias_max: 0,
-            rate: None,
-            aliases: None,
+            rare: None,
             publishes_received: 0,
             publishes_sent: 0,
         }
@@ -258,20 +268,83 @@ impl Link {
         };
     }
 
+    /// What is rarely needed, if it was.
+    #[inline]
+    pub fn rare(&self) -> Option<&Rare> {
+        self.rare.as_deref()
+    }
+
+    /// What is rarely needed, from now on.
+    pub fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
     /// The first of those that wait for this link, or NONE.
-    pub fn first_waiter(&self) -> u32 {
-        self.awaited.as_deref().map_or(NONE, |awaited| awaited.first_waiter)
+    #[inline]
+    pub fn first_waiter(&self) -> LinkId {
+        self.awaited().map_or(NONE, |awaited| awaited.first_waiter)
+    }
+
+    #[inline]
+    pub fn awaited(&self) -> Option<&Awaited> {
+        self.rare()?.awaited.as_ref()
+    }
+
+    /// What is kept of it if others wait or waited for it.
+    #[inline]
+    pub fn if_awaited(&mut self) -> Option<&mut Awaited> {
+        self.rare.as_deref_mut()?.awaited.as_mut()
     }
 
     pub fn awaited_mut(&mut self) -> &mut Awaited {
-        self.awaited.get_or_insert_with(|| {
-            let (stall_timer, last_progress) = (TimerId::NONE, self.last_received);
-            Box::new(Awaited { first_waiter: NONE, stall_timer, last_progress, taken: 0 })
-        })
+        let last_progress = self.last_received;
+        let first = Awaited { first_waiter: NONE, stall_timer: TimerId::NONE, last_progress, taken: 0 };
+        self.rare_mut().awaited.get_or_insert(first)
+    }
+
+    /// The next of those that wait for the same link as this one, or NONE.
+    pub fn next_waiter(&self) -> LinkId {
+        self.rare().map_or(NONE, |rare| rare.next_waiter)
+    }
+
+    /// Ends its pause, whatever for; says which link it waited for, and who waits for that behind it. NONE if none.
+    pub fn end_wait(&mut self) -> (LinkId, LinkId) {
+        self.paused = Paused::No;
+        let Some(rare) = self.rare.as_deref_mut() else { return (NONE, NONE) };
+        (std::mem::replace(&mut rare.waits_for, NONE), std::mem::replace(&mut rare.next_waiter, NONE))
+    }
+
+    /// Its client may not publish as fast as it likes.
+    #[inline]
+    pub fn is_rated(&self) -> bool {
+        self.rare().is_some_and(|rare| rare.rate.is_some())
+    }
+
+    pub fn rate(&self) -> Option<&Bucket> {
+        self.rare()?.rate.as_ref()
+    }
+
+    #[inline]
+    pub fn rate_mut(&mut self) -> Option<&mut Bucket> {
+        self.rare.as_deref_mut()?.rate.as_mut()
+    }
+
+    pub fn set_rate(&mut self, rate: Option<Bucket>) {
+        match rate {
+            None if self.rare.is_none() => {}
+            rate => self.rare_mut().rate = rate,
+        }
+    }
+
+    /// Forgets what is rarely needed; gives the timers that were armed for it.
+    pub fn take_rare(&mut self) -> [TimerId; 2] {
+        let Some(rare) = self.rare.take() else { return [TimerId::NONE; 2] };
+        let stall_timer = rare.awaited.map_or(TimerId::NONE, |awaited| awaited.stall_timer);
+        [stall_timer, rare.rate.map_or(TimerId::NONE, |bucket| bucket.timer)]
     }
 
     pub fn aliases_mut(&mut self) -> &mut Aliases {
-        self.aliases.get_or_insert_default()
+        self.rare_mut().aliases.get_or_insert_default()
     }
 
     /// Bytes of answers that are due to the client, about: what was not written, and what may not be written yet.
@@ -285,14 +358,14 @@ impl Link {
 
     /// Its PUBLISH packets wait, and nothing else of it need.
     pub fn may_be_overtaken(&self) -> bool {
-        matches!(self.paused, Paused::ForSubscriber(_) | Paused::ForRate)
+        matches!(self.paused, Paused::ForSubscriber | Paused::ForRate)
     }
 
     /// Whether a paused link's input is still searched for acknowledgements: not while enough is held of it, or while its client
     /// does not read what it is answered.
     pub fn reads_ahead(&self) -> bool {
         let max = match self.paused {
-            Paused::ForSubscriber(_) => Link::READ_AHEAD_MAX,
+            Paused::ForSubscriber => Link::READ_AHEAD_MAX,
             Paused::ForRate => Link::READ_AHEAD_OF_FAST_MAX,
             Paused::No | Paused::ForOwnOutput | Paused::ForStore | Paused::ForLogin => return false,
         };
@@ -317,6 +390,6 @@ mod tests {
     /// Every idle connection has one.
     #[test]
     fn a_link_stays_small() {
-        assert!(size_of::<Link>() <= 144, "{}", size_of::<Link>());
+        assert!(size_of::<Link>() <= 120, "{}", size_of::<Link>());
     }
 }

@@ -24,6 +24,7 @@ mod acknowledge;
 mod alias;
 mod callers;
 mod check;
+mod client_id;
 mod clients;
 mod close;
 mod connect;
@@ -50,6 +51,7 @@ mod share;
 mod stats;
 mod store;
 mod subscribe;
+mod subscriptions;
 mod sys;
 mod table;
 mod text;
@@ -470,7 +472,7 @@ impl Broker {
             if link.is_paused() {
                 break;
             }
-            let is_rated = link.rate.is_some() && codec::is_publish(bytes[at]);
+            let is_rated = link.is_rated() && codec::is_publish(bytes[at]);
             if is_rated && self.clients.slow_down(id, now) {
                 break;
             }

@@ -61,8 +61,8 @@ impl Broker {
         let subscriber = cursor.subscriber;
         let qos = clients.config.effective_qos(message.qos(), subscriber.qos);
         // [MQTT-3.8.3-3] [MQTT-3.3.2-5] (5.0)
-        let is_own =
-            subscriber.no_local && message.is_of_publisher(clients.publisher_seed.hash_client(&session.client_id));
+        let is_own = subscriber.no_local
+            && message.is_of_publisher(clients.publisher_seed.hash_client(session.client_id.as_bytes()));
         let is_unwanted = is_own
             || message.expires_at() <= now
             || !clients.may_read(session_id, message.topic_bytes())

@@ -269,7 +269,7 @@ impl Broker {
                 self.clients.store.retained_changed(parts.topic, now);
             }
             let Clients { sessions, publisher_seed: seed, .. } = &mut self.clients;
-            let hash = sessions.get(publisher as usize).map(|session| seed.hash_client(&session.client_id));
+            let hash = sessions.get(publisher as usize).map(|session| seed.hash_client(session.client_id.as_bytes()));
             let message = match hash {
                 Some(publisher) => Message::of_publisher(parts, publisher),
                 None => Message::new(parts),

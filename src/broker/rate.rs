@@ -74,23 +74,25 @@ impl Bucket {
 
 impl Clients {
     /// A bucket for a new client, if there is a limit.
-    pub(super) fn bucket(&self) -> Option<Box<Bucket>> {
-        self.config.has_publish_rate().then(Box::default)
+    pub(super) fn bucket(&self) -> Option<Bucket> {
+        self.config.has_publish_rate().then(Bucket::default)
     }
 
     /// Pauses a link whose next PUBLISH has to wait; says whether it has to.
     pub(super) fn slow_down(&mut self, id: LinkId, now: Millis) -> bool {
         let link = &mut self.links[id as usize];
-        let Some(bucket) = link.rate.as_deref_mut() else { return false };
+        let Some(bucket) = link.rate_mut() else { return false };
         let (ready_at, option) = bucket.ready_at(&self.config);
         if ready_at <= now {
             return false;
         }
-        debug_assert!(link.paused == Paused::No && bucket.timer == TimerId::NONE);
-        link.paused = Paused::ForRate;
+        debug_assert_eq!(bucket.timer, TimerId::NONE);
         bucket.timer = self.wheel.arm(ready_at, timers::rate(id));
+        let was_logged = std::mem::replace(&mut bucket.is_logged, true);
+        debug_assert!(link.paused == Paused::No);
+        link.paused = Paused::ForRate;
         self.stats.rate_pauses += 1;
-        if !std::mem::replace(&mut bucket.is_logged, true) {
+        if !was_logged {
             let name = self.name(id);
             notice!(
                 client = self.client_id(id);
@@ -102,7 +104,7 @@ impl Clients {
 
     /// A PUBLISH of so many bytes was handled.
     pub(super) fn note_published(&mut self, id: LinkId, len: usize, now: Millis) {
-        if let Some(bucket) = self.links[id as usize].rate.as_deref_mut() {
+        if let Some(bucket) = self.links[id as usize].rate_mut() {
             bucket.take(len, &self.config, now);
         }
     }
@@ -112,7 +114,7 @@ impl Broker {
     /// There is enough in the bucket again.
     pub(super) fn rate_due(&mut self, id: LinkId) {
         let link = &mut self.clients.links[id as usize];
-        if let Some(bucket) = link.rate.as_deref_mut() {
+        if let Some(bucket) = link.rate_mut() {
             bucket.timer = TimerId::NONE;
         }
         if link.paused == Paused::ForRate {
@@ -125,14 +127,14 @@ impl Broker {
     pub(super) fn publish_rates_changed(&mut self, now: Millis) {
         let connected = self.clients.links.iter().filter(|(_, link)| link.state == State::Connected);
         for id in connected.map(|(id, _)| id as LinkId).collect::<Vec<_>>() {
-            let timer = self.clients.links[id as usize].rate.as_deref().map_or(TimerId::NONE, |bucket| bucket.timer);
+            let timer = self.clients.links[id as usize].rate().map_or(TimerId::NONE, |bucket| bucket.timer);
             self.clients.wheel.cancel(timer);
             self.rate_due(id);
             let bucket = self.clients.bucket();
             let link = &mut self.clients.links[id as usize];
-            match (&mut link.rate, bucket) {
+            match (link.rate_mut(), bucket) {
                 (Some(older), Some(_)) => older.begin_anew(now),
-                (rate, bucket) => *rate = bucket,
+                (_, bucket) => link.set_rate(bucket),
             }
         }
     }

@@ -83,7 +83,7 @@ impl Rival {
 impl Broker {
     /// A client took over the session of one that was connected under the same id.
     pub(super) fn note_take_over(&mut self, client_id: &str, from: Peer, by: Peer, now: Millis) {
-        let client = self.clients.seed.hash_client(client_id);
+        let client = self.clients.seed.hash_client(client_id.as_bytes());
         let rival = self.rivals.note(client, from, by, now);
         if !rival.is_to_be_told() {
             return;
@@ -114,7 +114,7 @@ impl Broker {
         if self.rivals.0.is_empty() {
             return None;
         }
-        let rival = self.rivals.find(self.clients.seed.hash_client(client_id))?;
+        let rival = self.rivals.find(self.clients.seed.hash_client(client_id.as_bytes()))?;
         let is_shown = rival.is_quarrel() && now - rival.last <= SHOWN;
         let other = if rival.other.number() == present.number() { rival.present } else { rival.other };
         is_shown.then_some(other)

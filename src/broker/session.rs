@@ -5,9 +5,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::NONE;
+use super::client_id::ClientId;
 use super::index::{ShareId, Subscriber, SubscriptionKey};
 use super::message::Message;
 use super::store::EntryState;
+use super::subscriptions::Subscriptions;
 use super::will::Will;
 use crate::codec::QoS;
 use crate::config::Config;
@@ -20,7 +22,7 @@ use crate::wheel::TimerId;
 pub const SINCE_UNKNOWN: u32 = u32::MAX;
 
 pub struct Session {
-    pub client_id: Box<str>,
+    pub client_id: ClientId,
     /// What its client logged in as; nothing if without a name.
     pub username: Option<Box<Box<str>>>,
     /// Of the listener it is, or was last connected to; nothing since a restart.
@@ -33,7 +35,7 @@ pub struct Session {
     pub link: u32,
     /// Seconds the session outlives its link; u32::MAX = for ever.
     pub expiry_s: u32,
-    pub subscriptions: Vec<SubscriptionKey>,
+    pub subscriptions: Subscriptions,
     pub received: Received,
     /// Messages towards the client; nothing while there never was one.
     pub delivery: Option<Box<Delivery>>,
@@ -59,7 +61,7 @@ impl Session {
             number: 0,
             link: NONE,
             expiry_s: 0,
-            subscriptions: Vec::new(),
+            subscriptions: Subscriptions::default(),
             received: Received::default(),
             delivery: None,
             next_packet_id: 1,
@@ -115,7 +117,7 @@ impl Session {
     /// Gives back the memory of lists that are empty, and the whole delivery if it has nothing to remember.
     pub fn shrink(&mut self) {
         self.received.shrink();
-        self.subscriptions.shrink_to_fit();
+        self.subscriptions.shrink();
         let Some(delivery) = self.delivery.as_deref_mut() else { return };
         if delivery.is_empty() {
             // Nothing waits under those of shares it has left.

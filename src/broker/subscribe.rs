@@ -198,8 +198,9 @@ impl Broker {
     /// Removes a subscription; false if the session has none with this key.
     pub(super) fn remove_subscription(&mut self, session_id: u32, key: SubscriptionKey) -> bool {
         let session = self.clients.session_mut(session_id);
-        let Some(at) = session.subscriptions.iter().position(|&own| own == key) else { return false };
-        session.subscriptions.swap_remove(at);
+        if !session.subscriptions.remove(key) {
+            return false;
+        }
         if let Some(delivery) = session.delivery.as_deref_mut() {
             delivery.cursors.retain(|cursor| cursor.key != key);
         }

@@ -89,7 +89,7 @@ impl Broker {
                 let heard = match link.paused {
                     _ if link.is_resumed || link.held.is_some() => now,
                     Paused::No => link.last_received,
-                    Paused::ForSubscriber(_) | Paused::ForStore | Paused::ForLogin | Paused::ForRate => now,
+                    Paused::ForSubscriber | Paused::ForStore | Paused::ForLogin | Paused::ForRate => now,
                     Paused::ForOwnOutput => link.last_received,
                 };
                 let deadline = heard + link.patience();

@@ -8,7 +8,7 @@ use std::path::Path;
 use log::{error, info, warn};
 use mio::{Interest, Registry, Token};
 
-use super::{Accept, Caller, Left, Listener, OpenError, Transport};
+use super::{Accept, Caller, Edge, Left, Listener, OpenError, Transport};
 use crate::config::Protocol;
 use crate::time::Millis;
 
@@ -114,8 +114,8 @@ impl Control {
             return;
         };
         let Some(Some(call)) = self.calls.get_mut(slot) else { return };
-        call.transport.edges.is_readable |= event.is_readable() || event.is_error();
-        call.transport.edges.is_writable |= event.is_writable() || event.is_error();
+        call.transport.edges.note(Edge::Readable, event.is_readable() || event.is_error());
+        call.transport.edges.note(Edge::Writable, event.is_writable() || event.is_error());
     }
 
     /// Accepts who waits while there is room, reads what they want, and lets go who is too slow.
@@ -129,7 +129,7 @@ impl Control {
         for slot in &mut self.calls {
             if let Some(call) = slot
                 && call.stage == Stage::Asking
-                && call.transport.edges.is_readable
+                && call.transport.edges.has(Edge::Readable)
                 && call.read(request_max).is_err()
             {
                 *slot = None;
@@ -152,7 +152,7 @@ impl Control {
                         continue;
                     }
                     // It may have asked already.
-                    transport.edges.is_readable = true;
+                    transport.edges.set(Edge::Readable, true);
                     let (stage, deadline) = (Stage::Asking, now + ASKING);
                     let (bytes, written, is_waiting) = (Vec::new(), 0, false);
                     calls[slot] = Some(Call { transport, caller, stage, bytes, written, is_waiting, deadline });
@@ -223,11 +223,11 @@ impl Control {
         let has_room = self.calls.iter().any(Option::is_none);
         self.door.as_ref().is_some_and(|door| door.is_ready && has_room)
             || self.calls.iter().flatten().any(|call| match call.stage {
-                Stage::Asking => call.transport.edges.is_readable,
+                Stage::Asking => call.transport.edges.has(Edge::Readable),
                 Stage::Asked => true,
                 Stage::Answering if call.bytes.is_empty() => !call.is_waiting,
-                Stage::Answering => call.transport.edges.is_writable,
-                Stage::Ending => call.transport.edges.is_writable,
+                Stage::Answering => call.transport.edges.has(Edge::Writable),
+                Stage::Ending => call.transport.edges.has(Edge::Writable),
             })
     }
 
@@ -247,7 +247,7 @@ impl Call {
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.transport.edges.is_readable = false;
+                    self.transport.edges.set(Edge::Readable, false);
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -270,15 +270,15 @@ impl Call {
     fn write(&mut self, now: Millis) -> bool {
         let edges = &mut self.transport.edges;
         let left = &self.bytes[self.written..];
-        if !left.is_empty() && edges.is_writable {
+        if !left.is_empty() && edges.has(Edge::Writable) {
             match self.transport.write_vectored(&[IoSlice::new(left)]) {
                 Ok(count) => {
-                    self.transport.edges.is_writable = count == left.len();
+                    self.transport.edges.set(Edge::Writable, count == left.len());
                     self.written += count;
                     self.deadline = now + ANSWERING;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.transport.edges.is_writable = false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.transport.edges.set(Edge::Writable, false),
                 Err(_) => return false,
             }
         }

@@ -22,4 +22,4 @@ pub use error::OpenError;
 pub use inherited::{Inherited, inherited};
 pub use listener::{Accept, Listener, Refusal};
 pub use place::{Caller, Place};
-pub use transport::{Left, Read, Transport};
+pub use transport::{Edge, Left, Read, Transport};

@@ -30,19 +30,49 @@ pub struct Transport {
     pub edges: Edges,
 }
 
-/// What the socket's edges said last, for the server's loop, which is told each thing once.
+// mio's sockets know more of themselves where assertions are on.
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Option<Transport>>() <= 8 + size_of::<usize>());
+
+/// What the socket's edges said last, for the server's loop, which is told each thing once. Two bytes, because every link has it.
 #[derive(Debug)]
 pub struct Edges {
-    pub is_readable: bool,
-    /// The peer will send no more, so reading goes on to the end.
-    pub is_ended: bool,
-    pub is_writable: bool,
-    /// Stands in a list of links to read.
-    pub is_queued: bool,
-    /// Its last read brought much: others are read before it.
-    pub is_greedy: bool,
+    marks: u8,
     /// How often the length of its reads is halved, because what it brings takes long.
     pub halvings: u8,
+}
+
+/// A mark of `Edges`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    Readable = 1,
+    /// The peer will send no more, so reading goes on to the end.
+    Ended = 2,
+    Writable = 4,
+    /// Stands in a list of links to read.
+    Queued = 8,
+    /// Its last read brought much: others are read before it.
+    Greedy = 16,
+}
+
+impl Edges {
+    #[inline]
+    pub fn has(&self, edge: Edge) -> bool {
+        self.marks & edge as u8 != 0
+    }
+
+    #[inline]
+    pub fn set(&mut self, edge: Edge, is_set: bool) {
+        self.marks = if is_set { self.marks | edge as u8 } else { self.marks & !(edge as u8) };
+    }
+
+    /// Sets a mark if `is_seen`, and else leaves it as it is.
+    #[inline]
+    pub fn note(&mut self, edge: Edge, is_seen: bool) {
+        if is_seen {
+            self.set(edge, true);
+        }
+    }
 }
 
 /// What a read found: `count` MQTT bytes, which may be none, and how the socket was left.
@@ -87,14 +117,7 @@ impl Transport {
             Protocol::Mqtt => None,
             Protocol::WebSockets => Some(Box::default()),
         };
-        let edges = Edges {
-            is_readable: false,
-            is_ended: false,
-            is_writable: true,
-            is_queued: false,
-            is_greedy: false,
-            halvings: 0,
-        };
+        let edges = Edges { marks: Edge::Writable as u8, halvings: 0 };
         Transport { stream, websocket, edges }
     }
 
@@ -235,6 +258,17 @@ impl Source for Transport {
 mod tests {
     use super::*;
     use mio::{Events, Poll};
+
+    #[test]
+    fn marks_are_set_and_taken_back_one_by_one() {
+        let mut edges = Edges { marks: 0, halvings: 0 };
+        let all = [Edge::Readable, Edge::Ended, Edge::Writable, Edge::Queued, Edge::Greedy];
+        all.iter().for_each(|&edge| edges.set(edge, true));
+        for (at, &edge) in all.iter().enumerate() {
+            edges.set(edge, false);
+            assert!(all.iter().enumerate().all(|(number, &other)| edges.has(other) == (number > at)));
+        }
+    }
 
     /// Reads on when the socket says so, until the peer has ended.
     fn read_to_end(transport: &mut Transport) -> Vec<u8> {

@@ -41,6 +41,35 @@ pub fn give_back_pages(buffer: &mut [u8]) {
     let _ = buffer;
 }
 
+/// Gives back the pages of the main thread's stack that deeper calls have left behind: those of a start that took more of it than the
+/// program ever will again.
+pub fn give_back_stack() {
+    #[cfg(target_os = "linux")]
+    {
+        let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
+        let here = 0u8;
+        let address = std::hint::black_box(&raw const here).addr();
+        // Another thread's is not in the list as a stack.
+        let Some(stack) = maps.lines().find_map(stack_range).filter(|stack| stack.contains(&address)) else { return };
+        // SAFETY: asking for a number has no preconditions.
+        let Ok(page_len) = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }) else { return };
+        // The page of this frame stays, and the next, where what it calls has its own.
+        let end = (address - address % page_len).saturating_sub(page_len);
+        let start = std::ptr::without_provenance_mut(stack.start);
+        // SAFETY: the stack grows down from above `address`, so whole pages below the frames that are in use are of calls that
+        // have returned.
+        unsafe { libc::madvise(start, end.saturating_sub(stack.start), libc::MADV_DONTNEED) };
+    }
+}
+
+/// Where the main thread's stack is, if that is what a line of the list of mappings is about.
+#[cfg(target_os = "linux")]
+fn stack_range(line: &str) -> Option<std::ops::Range<usize>> {
+    let (range, _) = line.strip_suffix("[stack]")?.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+}
+
 /// glibc's cache of freed chunks, some of each small size, for the thread that freed them. `malloc_trim` does not look into it,
 /// and a single chunk in it keeps a page: after a load, a hundred chunks keep some dozens of pages. No call empties it, and
 /// a chunk that is taken out of it goes back into it when it is freed, unless it is full of its kind by then.
@@ -106,6 +135,22 @@ mod glibc {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_stack_is_found_in_the_list_of_mappings() {
+        let line = "7ffd89471000-7ffd89492000 rw-p 00000000 00:00 0                          [stack]";
+        assert_eq!(stack_range(line), Some(0x7ffd_8947_1000..0x7ffd_8949_2000));
+        assert_eq!(stack_range(&line.replace("[stack]", "[heap]")), None);
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        assert_eq!(maps.lines().filter_map(stack_range).count(), 1);
+    }
+
+    #[test]
+    fn what_is_on_a_stack_in_use_stays() {
+        let used = std::hint::black_box([7u8; 5000]);
+        give_back_stack();
+        assert!(used.iter().all(|&byte| byte == 7));
+    }
 
     #[test]
     fn whole_pages_of_a_buffer_are_given_back_and_nothing_around_it() {

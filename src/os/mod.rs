@@ -1,7 +1,7 @@
 //! What else the system is asked for besides sockets: signals, users, the background, the descriptor limit, who holds a port, a
-//! descriptor in reserve, memory given back, a file's lock, configuration files, files that are changed as a whole, randomness, the
-//! local time, a terminal; and what the system is told: the process id, and how the service does. Knows nothing of MQTT. Together with
-//! `net` the only place with `unsafe`.
+//! descriptor in reserve, memory given back, what is better asked in a process of its own, a file's lock, configuration files, files
+//! that are changed as a whole, randomness, the local time, a terminal; and what the system is told: the process id, and how the
+//! service does. Knows nothing of MQTT. Together with `net` the only place with `unsafe`.
 //!
 //! A start as a service asks for them in this order: `set_umask`, `daemonize`, `choose_privileges` and `Signals::new`; when the
 //! listeners are open `become_user`; with the store `PidFile::write`; and when everything is there `Daemon::is_serving` and
@@ -11,6 +11,7 @@ mod account;
 mod allocated;
 mod daemon;
 mod disk_files;
+mod elsewhere;
 mod file_lock;
 mod held_file;
 mod limits;
@@ -35,7 +36,7 @@ pub use file_lock::lock_file;
 pub use held_file::HeldFile;
 pub use limits::raise_descriptor_limit;
 pub use local_time::append_local_time;
-pub use memory::{give_back_memory, give_back_pages, map_large_blocks};
+pub use memory::{give_back_memory, give_back_pages, give_back_stack, map_large_blocks};
 pub use notify::Notify;
 pub use pid_file::{PidFile, PidFileError};
 pub use port_holder::{Holder, port_holder};

@@ -8,12 +8,16 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 
+use super::elsewhere::ask_elsewhere;
+
 /// Whom privileges go to when nobody was named, in turn.
 const OWN: [&str; 2] = ["midge", "mosquitto"];
 /// Whom they go to when there is no such user either.
 const LAST: &str = "nobody";
 /// An entry of the user database takes no more.
 const ENTRY_LEN_MAX: usize = 1 << 20;
+/// As many as Linux lets a process be in.
+const GROUPS_MAX: usize = 1 << 16;
 
 /// A user by number, with the name under which the system knows it, if it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct User {
     pub name: Option<CString>,
     pub uid: libc::uid_t,
     pub gid: libc::gid_t,
+    /// All groups it is in, `gid` among them.
+    pub groups: Vec<libc::gid_t>,
 }
 
 /// What is to become of the process's privileges.
@@ -80,7 +86,7 @@ pub fn choose_privileges(name: Option<&str>) -> Result<(Privileges, Option<Strin
         return Ok((Privileges::NotRoot, None));
     }
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
-    choose(name, variable("PUID").as_deref(), variable("PGID").as_deref(), find_user)
+    choose(name, variable("PUID").as_deref(), variable("PGID").as_deref(), look_up)
 }
 
 fn choose(
@@ -125,7 +131,7 @@ fn numbered(uid: Option<u32>, gid: Option<u32>) -> (Privileges, Option<String>) 
     let warning = (uid == 0).then(|| "The broker keeps running as root, as PUID and PGID say.".to_string());
     match (uid, gid) {
         (0, 0) => (Privileges::Stay, warning),
-        _ => (Privileges::Become(User { name: None, uid, gid }), warning),
+        _ => (Privileges::Become(User { name: None, uid, gid, groups: vec![gid] }), warning),
     }
 }
 
@@ -139,7 +145,61 @@ fn number(variable: &'static str, value: &str) -> Result<u32, UserError> {
         .ok_or_else(|| UserError::Number(variable, value.to_string()))
 }
 
-/// Looks a user up in the system's database.
+/// Looks a user up with its groups, in a process of its own where that saves something: glibc loads libraries to look into the
+/// databases that `nsswitch.conf` names, up to that of a network's users, and never unloads them.
+fn look_up(name: &str) -> Result<Option<User>, UserError> {
+    let find = || find_user(name).map(|found| found.map(with_groups));
+    if cfg!(not(target_env = "gnu")) {
+        return find();
+    }
+    match ask_elsewhere(|| encode(&find())) {
+        Ok(said) => decode(name, &said),
+        Err(_) => find(),
+    }
+}
+
+/// A user found is its own number, its group's and those of its groups; an error its number alone; nobody nothing.
+fn encode(found: &Result<Option<User>, UserError>) -> Vec<u8> {
+    let numbers = match found {
+        Ok(Some(user)) => [&[user.uid, user.gid], &user.groups[..]].concat(),
+        Ok(None) => Vec::new(),
+        Err(UserError::Lookup(_, error)) => vec![error.raw_os_error().unwrap_or(libc::EIO).unsigned_abs()],
+        Err(_) => vec![libc::EIO.unsigned_abs()],
+    };
+    numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
+}
+
+fn decode(name: &str, said: &[u8]) -> Result<Option<User>, UserError> {
+    let numbers: Vec<u32> = said.as_chunks().0.iter().map(|&bytes| u32::from_ne_bytes(bytes)).collect();
+    match numbers[..] {
+        [] => Ok(None),
+        [error] => Err(UserError::Lookup(name.to_string(), io::Error::from_raw_os_error(error as i32))),
+        [uid, gid, ref groups @ ..] => {
+            Ok(Some(User { name: CString::new(name).ok(), uid, gid, groups: groups.to_vec() }))
+        }
+    }
+}
+
+/// The user with the groups it is in besides its own.
+fn with_groups(user: User) -> User {
+    let Some(name) = &user.name else { return user };
+    let mut groups = vec![user.gid; 32];
+    loop {
+        let mut count = libc::c_int::try_from(groups.len()).unwrap_or(libc::c_int::MAX);
+        // SAFETY: the name ends with a zero, and there is room for as many groups as said.
+        let result =
+            unsafe { libc::getgrouplist(name.as_ptr(), user.gid as _, groups.as_mut_ptr().cast(), &mut count) };
+        let (count, room) = (usize::try_from(count).unwrap_or(0), groups.len());
+        if result >= 0 || room >= GROUPS_MAX {
+            groups.truncate(count.max(1));
+            return User { groups, ..user };
+        }
+        // It says how many there are, but not everywhere.
+        groups.resize(count.max(2 * room).min(GROUPS_MAX), user.gid);
+    }
+}
+
+/// Looks a user up in the system's database; of its groups only its own.
 ///
 /// # Errors
 /// When that cannot be read. A user who is not in it is none.
@@ -157,7 +217,7 @@ pub fn find_user(name: &str) -> Result<Option<User>, UserError> {
             0 => {
                 // SAFETY: `found` points to `entry`, which was filled in, and whose strings are in `text`.
                 let (name, uid, gid) = unsafe { (CStr::from_ptr((*found).pw_name), (*found).pw_uid, (*found).pw_gid) };
-                return Ok(Some(User { name: Some(name.to_owned()), uid, gid }));
+                return Ok(Some(User { name: Some(name.to_owned()), uid, gid, groups: vec![gid] }));
             }
             libc::EINTR => {}
             libc::ERANGE if text.len() < ENTRY_LEN_MAX => text.resize(text.len() * 2, 0),
@@ -175,14 +235,10 @@ pub fn find_user(name: &str) -> Result<Option<User>, UserError> {
 pub fn become_user(user: &User) -> Result<(), UserError> {
     let failed = |call| UserError::Drop(call, io::Error::last_os_error());
     // Groups first: they need the privileges that go last.
-    let groups = match &user.name {
-        // SAFETY: the name ends with a zero.
-        Some(name) => unsafe { libc::initgroups(name.as_ptr(), user.gid as _) },
-        // SAFETY: one group, which outlives the call.
-        None => unsafe { libc::setgroups(1, &user.gid) },
-    };
+    // SAFETY: as many groups as said, which outlive the call.
+    let groups = unsafe { libc::setgroups(user.groups.len() as _, user.groups.as_ptr()) };
     if groups != 0 {
-        return Err(failed("initgroups"));
+        return Err(failed("setgroups"));
     }
     // SAFETY: numbers only.
     if unsafe { libc::setgid(user.gid) } != 0 {
@@ -207,7 +263,7 @@ mod tests {
     use super::*;
 
     fn user(name: &str, uid: u32) -> User {
-        User { name: Some(CString::new(name).unwrap()), uid, gid: uid + 1 }
+        User { name: Some(CString::new(name).unwrap()), uid, gid: uid + 1, groups: vec![uid + 1, uid + 2] }
     }
 
     /// The outcome on a system with these users.
@@ -266,6 +322,23 @@ mod tests {
         assert_eq!((root.uid, root.gid, root.name.unwrap().to_str()), (0, 0, Ok("root")));
         assert_eq!(find_user("no such user").unwrap(), None);
         assert_eq!(find_user("ro\0ot").unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_found_elsewhere_is_what_is_found_here() {
+        let all = [Ok(Some(user("iot", 1000))), Ok(None)];
+        for found in all {
+            assert_eq!(decode("iot", &encode(&found)).unwrap(), found.unwrap());
+        }
+        let error = UserError::Lookup("iot".to_string(), io::Error::from_raw_os_error(libc::EMFILE));
+        let text = error.to_string();
+        assert_eq!(decode("iot", &encode(&Err(error))).unwrap_err().to_string(), text);
+    }
+
+    #[test]
+    fn a_user_has_its_own_group_first() {
+        let root = with_groups(find_user("root").unwrap().unwrap());
+        assert_eq!((root.uid, root.groups[0]), (0, 0));
     }
 
     /// In a process of its own, where there is something to give up.

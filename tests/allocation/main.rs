@@ -81,13 +81,14 @@ fn encoded(packet: Packet, version: Version) -> Vec<u8> {
 /// A broker and what a turn of the server's loop needs, all of it used again.
 struct Core {
     broker: Broker,
+    rules: Rc<Rules>,
     links: Vec<LinkId>,
     written: usize,
 }
 
 impl Core {
     fn new() -> Core {
-        Core { broker: Broker::new(Config::default(), 7), links: Vec::new(), written: 0 }
+        Core { broker: Broker::new(Config::default(), 7), rules: rules(), links: Vec::new(), written: 0 }
     }
 
     fn join(&mut self, client_id: &str, version: Version, properties: &[Property]) -> LinkId {
@@ -105,7 +106,7 @@ impl Core {
             password: None,
             properties: buf.as_properties(),
         };
-        let link = self.broker.open(Peer::Unknown, &rules(), NOW);
+        let link = self.broker.open(Peer::Unknown, &self.rules, NOW);
         self.receive(link, &encoded(Packet::Connect(connect), version));
         link
     }
@@ -212,6 +213,21 @@ fn pings_allocate_nothing() {
     let client = core.join("client", Version::V311, &[]);
     (0..20).for_each(|_| core.receive(client, &[0xC0, 0]));
     assert_eq!(count(|| (0..1000).for_each(|_| core.receive(client, &[0xC0, 0]))), (0, 0));
+}
+
+/// With the 20 bytes that the server's loop keeps of one, it is what a silent client costs the process.
+#[test]
+fn an_idle_connection_takes_272_bytes_and_no_allocation_of_its_own() {
+    // What grows by doubling is full.
+    const COUNT: i64 = 1 << 14;
+    let mut core = Core::new();
+    let before = LIVE.get();
+    for number in 0..COUNT {
+        core.join(&format!("sensor-{number:013}"), Version::V311, &[]);
+    }
+    let after = LIVE.get();
+    let (allocations, bytes) = (after.0 - before.0, (after.1 - before.1) / COUNT);
+    assert!(allocations < 50 && bytes <= 272, "{allocations} allocations, {bytes} bytes a connection");
 }
 
 #[test]

@@ -73,6 +73,34 @@ fn retained(payload: &[u8]) -> Publish<'_> {
     }
 }
 
+/// Anonymous bytes of a process: all of them, and those that no file stands behind, which are heap, stack and what was mapped.
+fn anonymous_bytes_of(pid: u32) -> (u64, u64) {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let (mut has_file, mut all, mut own) = (false, 0, 0);
+    for line in smaps.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if !words[0].ends_with(':') {
+            has_file = words.get(5).is_some_and(|name| name.starts_with('/'));
+        } else if words[0] == "Anonymous:" {
+            let bytes = words[1].parse::<u64>().unwrap() * 1024;
+            all += bytes;
+            own += if has_file { 0 } else { bytes };
+        }
+    }
+    (all, own)
+}
+
+#[test]
+fn a_broker_without_clients_has_given_back_what_its_start_took() {
+    let midge = Midge::start(&["-p", "0"], None);
+    port(&midge.start_lines(), "ipv4").unwrap();
+    let (all, own) = anonymous_bytes_of(midge.pid());
+    assert!(own <= 100 << 10 || is_emulated(), "{own} bytes");
+    // What is patched at the start is more, the less the program is optimised.
+    let is_release = !cfg!(debug_assertions) || std::env::var_os("MIDGE_BINARY").is_some();
+    assert!(all <= 200 << 10 || !is_release || is_emulated(), "{all} bytes");
+}
+
 #[test]
 fn what_is_allocated_is_told_below_sys() {
     let midge = Midge::start(&["-p", "0", "--memory-limit", "50000000"], None);

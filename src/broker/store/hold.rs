@@ -168,7 +168,7 @@ impl Clients {
         is_recorded: bool,
         now: Millis,
     ) {
-        let publisher = self.publisher_seed.hash_client(&self.sessions[session as usize].client_id);
+        let publisher = self.publisher_seed.hash_client(self.sessions[session as usize].client_id.as_bytes());
         let message = Message::of_publisher(parts, publisher);
         let mut number = 0;
         if is_recorded {

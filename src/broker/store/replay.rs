@@ -165,7 +165,7 @@ impl Replay {
         }
         let Some(id) = self.sessions.remove(&number) else { return };
         let session = broker.clients.remove_session(id);
-        for key in session.subscriptions {
+        for &key in session.subscriptions.iter() {
             broker.index.unsubscribe(key, id);
         }
     }
