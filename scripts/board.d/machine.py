@@ -33,6 +33,8 @@ COMMAND_LINE = (
     "console=ttyAMA0,115200 mem=62M mem=2M@0x08000000 cma=4M rdinit=/init quiet panic=1 "
     "initcall_blacklist=bcm2835_power_driver_init"
 )
+# In /proc/net/tcp.
+LISTENS = "0A"
 STARTED, NOT_STARTED = "board: started", "board: not started"
 BROKER_LINE = re.compile(r"midge\[\d+\]: |^midge: |^midge is not|EXT4-fs error|Kernel panic|Oops|Out of memory")
 
@@ -106,17 +108,17 @@ def card(packages, binary, settings, path):
 
 
 class Machine:
-    """One run of the machine, from power on to power off. `port` leads to the broker's, on loopback."""
+    """One run of the machine, from power on to power off."""
 
-    def __init__(self, packages, folder, card_path, port):
-        self.port, self.questions = port, 0
+    def __init__(self, packages, folder, card_path):
+        self.questions = 0
         self.log_path = folder / "serial.log"
         command = [
             *packages.qemu(), "-M", "raspi0", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot",
             "-kernel", packages.kernel(), "-dtb", packages.device_tree(), "-initrd", folder / "initial", "-append", COMMAND_LINE,
             "-drive", f"if=sd,format=raw,file={card_path}",
-            # It has the network of this process and no other.
-            "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{PORT}", "-device", "usb-net,netdev=net",
+            # A network with nobody else in it, and a way in from a free port of this side.
+            "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:{PORT}", "-device", "usb-net,netdev=net",
         ]  # fmt: skip
         self.started = time.monotonic()
         # Into a file: a pipe that is full would stop the machine.
@@ -141,6 +143,17 @@ class Machine:
             time.sleep(LOOK_S)
         return found
 
+    def port(self):
+        """The one on loopback that leads to the broker's: the only one that QEMU listens on."""
+        sockets = set()
+        for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            sockets.update(re.findall(r"^socket:\[(\d+)\]$", os.readlink(descriptor)))
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, address, _, state, *_, inode = line.split()[:10]
+            if state == LISTENS and inode in sockets:
+                return int(address.rpartition(":")[2], 16)
+        raise Failed("QEMU listens on no port")
+
     def wait_started(self):
         """Returns when the broker serves."""
         if self.wait_for(f"^({STARTED}|{NOT_STARTED}.*?)$", BOOT_TIMEOUT_S, "starting").group(1) != STARTED:
@@ -155,7 +168,8 @@ class Machine:
         mark = f"{question} {self.questions}"
         self.process.stdin.write(f"{mark}\n".encode())
         self.process.stdin.flush()
-        return self.wait_for(f"^board: begin {mark}$(.*)^board: end {mark}$", ANSWER_TIMEOUT_S, f"the answer to {question}").group(1)
+        answer = f"^board: begin {mark}$(.*)^board: end {mark}$"
+        return self.wait_for(answer, ANSWER_TIMEOUT_S, f"the answer to {question}").group(1)
 
     def broker_lines(self):
         """What the broker and its init script logged, and what the kernel has to complain about."""
