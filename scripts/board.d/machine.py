@@ -24,7 +24,8 @@ MODULES = "mii usbnet cdc_ether crc16 mbcache crc32c_generic jbd2 ext4".split()
 FOLDERS = "bin sbin usr/bin usr/sbin dev proc sys run tmp etc/init.d etc/default etc/midge/conf.d var/lib/midge".split()
 # What the scripts of the machine and midge's init script call; the last is the first program.
 APPLETS = "sh cat chmod chown echo grep id ifconfig kill mkdir mount rm sleep syslogd usleep init".split()
-BOOT_TIMEOUT_S = 180
+# The emulated hardware is there after some seconds, or, in one of a hundred starts, never.
+HARDWARE_TIMEOUT_S, START_TIMEOUT_S = 60, 120
 ANSWER_TIMEOUT_S = 30
 LOOK_S = 0.05
 # QEMU's Zero has 512 MB and puts the initial file system at 128 MB, so that the 64 are made of two pieces. Without the
@@ -35,12 +36,16 @@ COMMAND_LINE = (
 )
 # In /proc/net/tcp.
 LISTENS = "0A"
-STARTED, NOT_STARTED = "board: started", "board: not started"
+COMPLETE, STARTED, NOT_STARTED = "board: complete", "board: started", "board: not started"
 BROKER_LINE = re.compile(r"midge\[\d+\]: |^midge: |^midge is not|EXT4-fs error|Kernel panic|Oops|Out of memory")
 
 
 class Failed(Exception):
     """The machine did not do what it is for, in a line."""
+
+
+class Stuck(Failed):
+    """The machine did not come as far as its network and its card, which is no fault of what runs on it."""
 
 
 # ---- What it starts from --------------------------------------------------------------------------------------------
@@ -154,9 +159,16 @@ class Machine:
                 return int(address.rpartition(":")[2], 16)
         raise Failed("QEMU listens on no port")
 
+    def wait_complete(self):
+        """Returns when the machine has its card and its network."""
+        try:
+            self.wait_for(f"^{COMPLETE}$", HARDWARE_TIMEOUT_S, "coming up")
+        except Failed as failed:
+            raise Stuck(str(failed)) from None
+
     def wait_started(self):
         """Returns when the broker serves."""
-        if self.wait_for(f"^({STARTED}|{NOT_STARTED}.*?)$", BOOT_TIMEOUT_S, "starting").group(1) != STARTED:
+        if self.wait_for(f"^({STARTED}|{NOT_STARTED}.*?)$", START_TIMEOUT_S, "starting").group(1) != STARTED:
             raise Failed(f"the broker did not start: {self.last_words()}")
 
     def last_words(self):
