@@ -5,7 +5,7 @@
 //! plain byte buffers that the shell ([`server`], [`net`]) writes out.
 //!
 //! ```text
-//! main.rs      flags and file -> Settings -> logger -> listeners -> no more privileges -> store -> server::run; exit code
+//! main.rs      flags and file -> Settings -> logger -> listeners -> no more privileges -> store -> Server::run; exit code
 //! commands/    what the program does besides serving: passwd, and ctl, which asks a running broker
 //! control/     what that and the broker say to each other: requests, and lists of fields; pure
 //! admin.rs     what is asked at the control socket, done

@@ -44,13 +44,9 @@ struct Program {
 }
 
 impl Program {
-    fn serve(self) -> ExitCode {
-        let Program { server, daemon, _pid_file } = self;
-        let is_serving = || match daemon {
-            Some(daemon) => daemon.is_serving(),
-            None => Ok(()),
-        };
-        match server.run(is_serving) {
+    fn serve(mut self) -> ExitCode {
+        let daemon = self.daemon.take();
+        match self.server.run(|| daemon.map_or(Ok(()), Daemon::is_serving)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error.to_string(), EXIT_FAILURE),
         }

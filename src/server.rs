@@ -243,7 +243,7 @@ impl Server {
     ///
     /// # Errors
     /// When poll itself fails, or `is_serving` does.
-    pub fn run(mut self: Box<Server>, is_serving: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    pub fn run(&mut self, is_serving: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         self.watchdog();
         info!("midge version {VERSION} running");
         is_serving()?;

@@ -24,6 +24,8 @@ impl ClientId {
 impl Deref for ClientId {
     type Target = str;
 
+    // In a hundred places, none of which is in a hurry.
+    #[inline(never)]
     fn deref(&self) -> &str {
         // It was a `str`.
         std::str::from_utf8(self.0.as_bytes()).unwrap_or_default()

@@ -148,14 +148,17 @@ fn number(variable: &'static str, value: &str) -> Result<u32, UserError> {
 /// Looks a user up with its groups, in a process of its own where that saves something: glibc loads libraries to look into the
 /// databases that `nsswitch.conf` names, up to that of a network's users, and never unloads them.
 fn look_up(name: &str) -> Result<Option<User>, UserError> {
-    let find = || find_user(name).map(|found| found.map(with_groups));
-    if cfg!(not(target_env = "gnu")) {
-        return find();
+    if cfg!(target_env = "gnu")
+        && let Ok(said) = ask_elsewhere(|| encode(&find_with_groups(name)))
+    {
+        return decode(name, &said);
     }
-    match ask_elsewhere(|| encode(&find())) {
-        Ok(said) => decode(name, &said),
-        Err(_) => find(),
-    }
+    find_with_groups(name)
+}
+
+#[inline(never)]
+fn find_with_groups(name: &str) -> Result<Option<User>, UserError> {
+    Ok(find_user(name)?.map(with_groups))
 }
 
 /// A user found is its own number, its group's and those of its groups; an error its number alone; nobody nothing.
