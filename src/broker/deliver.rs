@@ -101,13 +101,12 @@ struct Outgoing<'a> {
 impl Broker {
     /// Hands a message to everybody who subscribed to its topic.
     pub(super) fn route<'a>(&mut self, parts: MessageParts<'a>, publisher: u32, now: Millis) -> Route<'a> {
-        let mut matches = std::mem::take(&mut self.matches);
-        self.index.matches_into(parts.topic, std::mem::replace(&mut self.guess, NONE), &mut matches);
         let mut route = Route::new(parts, publisher);
-        let Broker { clients, index, .. } = self;
+        let Broker { clients, index, latest, guess, .. } = self;
+        let matches = latest.matches(index, parts.topic, std::mem::replace(guess, NONE));
         clients.layouts.forget();
         if clients.config.allow_duplicate_messages || matches.len() < 2 {
-            for &filter in &matches {
+            for &filter in matches {
                 for subscriber in index.subscribers(filter) {
                     clients.deliver(&mut route, subscriber, Via::subscription(subscriber.subscription_id), now);
                 }
@@ -116,13 +115,11 @@ impl Broker {
             let all = matches.iter().flat_map(|&filter| index.subscribers(filter)).copied().collect();
             clients.deliver_once(&mut route, all, now);
         }
-        for &filter in &matches {
+        for &filter in matches {
             if index.has_shares(filter) {
                 index.for_each_share(filter, |id, share| clients.deliver_to_share(&mut route, id, share, now));
             }
         }
-        matches.clear();
-        self.matches = matches;
         route
     }
 }

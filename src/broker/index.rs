@@ -196,6 +196,7 @@ pub struct Index {
     /// Filters below `$SYS`.
     sys_filter_count: usize,
     filters_peak: Peak,
+    changes: u64,
 }
 
 impl Index {
@@ -215,7 +216,14 @@ impl Index {
             plain_count: 0,
             sys_filter_count: 0,
             filters_peak: Peak::default(),
+            changes: 0,
         }
+    }
+
+    /// How often a filter came or went: until it is another number, a topic matches the same filters.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Subscriptions of all sessions, shared ones included.
@@ -510,6 +518,7 @@ impl Index {
     }
 
     fn add_filter(&mut self, text: &str) -> FilterId {
+        self.changes += 1;
         let filter = Filter {
             text: Text::new(text.as_bytes()),
             subscribers: Subscribers::Nobody,
@@ -558,6 +567,7 @@ impl Index {
     }
 
     fn remove_filter(&mut self, id: FilterId) {
+        self.changes += 1;
         let filter = self.filters.remove(id as usize);
         self.sys_filter_count -= filter.text.as_bytes().starts_with(b"$SYS/") as usize;
         if filter.node == NONE {

@@ -5,7 +5,7 @@
 //! ```text
 //! denial -> callers                                                  who may not even connect
 //! receive -> connect / publish / subscribe / acknowledge / close     one file a packet direction
-//!            publish -> index, retained -> deliver -> link.output    or session queue
+//!            publish -> latest, index, retained -> deliver -> link.output    or session queue
 //! wrote   -> flow -> deliver (what waited)                           pausing, stalls, what may go on
 //! receive -> rate                                                    publishers that are too fast
 //! take_login, login -> connect                                       passwords, checked elsewhere
@@ -33,6 +33,7 @@ mod flow;
 mod hash;
 mod index;
 mod inspect;
+mod latest;
 mod link;
 mod login;
 mod memory;
@@ -71,6 +72,7 @@ use self::clients::Clients;
 use self::close::CloseReason;
 use self::hash::Seed;
 use self::index::{FilterId, Index};
+use self::latest::Latest;
 use self::link::{Link, State};
 use self::login::Login;
 use self::memory::Level;
@@ -118,8 +120,7 @@ pub struct Broker {
     rivals: Rivals,
     /// The packet that is being handled, if it is large.
     large_packet: Option<Rc<Vec<u8>>>,
-    /// Reused by `route`.
-    matches: Vec<FilterId>,
+    latest: Latest,
     /// What a look ahead said of the topic that is being published, or NONE.
     guess: FilterId,
     /// Links whose input may go on.
@@ -145,7 +146,7 @@ impl Broker {
             callers: Callers::default(),
             rivals: Rivals::default(),
             large_packet: None,
-            matches: Vec::new(),
+            latest: Latest::default(),
             guess: NONE,
             resumed: Vec::new(),
             random: seed ^ 0x9E37_79B9_7F4A_7C15,
@@ -375,7 +376,7 @@ impl Broker {
         self.login.shrink();
         self.callers.shrink();
         self.rivals.shrink();
-        self.matches = Vec::new();
+        self.latest = Latest::default();
         self.resumed.shrink_to_fit();
         true
     }

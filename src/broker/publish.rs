@@ -327,8 +327,9 @@ impl Broker {
 
     /// What closes the link.
     fn check_publish(&mut self, id: LinkId, packet: &Publish, topic: &str, max_qos: QoS) -> Result<(), CloseReason> {
+        let is_valid = self.latest.is(topic) || topic::is_valid_name(topic);
         // One that is too long with its mount point is refused, and the link stays.
-        if !topic::is_valid_name(topic) && topic.len() <= mount::TOPIC_MAX {
+        if !is_valid && topic.len() <= mount::TOPIC_MAX {
             // [MQTT-3.3.2-2] [MQTT-4.7.3-1]
             return Err(CloseReason::topic_name_invalid(topic));
         }

@@ -42,6 +42,44 @@ fn v5_mqtt_4_7_1_1_wildcards_in_wrong_places_are_told_0x8f() {
     GOOD_FILTERS.iter().for_each(|good| w.subscribe(c, &format!("{good} 0")));
 }
 
+/// The broker remembers the filter of the last message; that is not to make a topic of it.
+#[test]
+fn v5_mqtt_3_3_2_2_a_filter_that_just_matched_is_no_topic() {
+    for filter in ["a/+", "a/#", "+/b", "#"] {
+        let mut w = World::new();
+        let (p, s) = (w.join(v5("p")), w.join(v5("s")));
+        w.subscribe(s, &format!("{filter} 0"));
+        w.publish(p, "a/b x");
+        assert_eq!(w.heard(s), "PUBLISH a/b x");
+        w.tell(p, &format!("PUBLISH {filter} x"));
+        assert_eq!((w.heard(p), w.heard(s)), ("DISCONNECT 90, closed".into(), "".into()), "{filter}");
+    }
+}
+
+/// What the broker remembers of the last message is not older than the subscriptions.
+#[test]
+fn v311_4_7_each_message_finds_the_subscriptions_of_its_time() {
+    let mut w = World::new();
+    let (p, s, other) = (w.client("p"), w.client("s"), w.client("other"));
+    for _ in 0..3 {
+        w.subscribe(s, "a/b 0");
+        w.publish(p, "a/b 1");
+        w.publish(p, "a/b 2");
+        w.publish(p, "a/c 3");
+        assert_eq!(w.heard(s), "PUBLISH a/b 1, PUBLISH a/b 2");
+        w.tell(s, "UNSUBSCRIBE #9 a/b");
+        w.heard(s);
+        w.publish(p, "a/b 4");
+        // It has the place of the filter that is gone.
+        w.subscribe(other, "a/c 0");
+        w.publish(p, "a/b 5");
+        w.publish(p, "a/c 6");
+        assert_eq!((w.heard(s), w.heard(other)), ("".into(), "PUBLISH a/c 6".into()));
+        w.tell(other, "UNSUBSCRIBE #9 a/c");
+        w.heard(other);
+    }
+}
+
 #[test]
 fn v311_mqtt_4_7_2_1_wildcards_do_not_match_topics_that_begin_with_dollar() {
     // MQTT-4.7.2-1 (5.0)

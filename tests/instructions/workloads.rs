@@ -29,7 +29,9 @@ struct Workload {
     name: &'static str,
     version: Version,
     qos: QoS,
-    /// Clients that subscribe to the topic.
+    /// Each message is on the next of them. The last one of a client need not be looked up again.
+    topics: &'static [&'static str],
+    /// Clients that subscribe to the topics.
     subscribers: usize,
     /// Other subscriptions in the index.
     others: usize,
@@ -42,12 +44,16 @@ const PLAIN: Workload = Workload {
     name: "",
     version: Version::V311,
     qos: QoS::AtMostOnce,
+    topics: &["house/kitchen/temperature"],
     subscribers: 1,
     others: 0,
     payload_len: 64,
     retain: false,
     bursts: 50,
 };
+
+const AMONG_10K: Workload =
+    Workload { topics: &["house/kitchen/temperature", "house/attic/temperature"], others: 10_000, ..PLAIN };
 
 const WORKLOADS: [Workload; 14] = [
     Workload { name: "qos0-1-1", ..PLAIN },
@@ -56,9 +62,9 @@ const WORKLOADS: [Workload; 14] = [
     Workload { name: "qos0-1-50", subscribers: 50, bursts: 10, ..PLAIN },
     Workload { name: "qos1-1-50", subscribers: 50, bursts: 10, qos: QoS::AtLeastOnce, ..PLAIN },
     Workload { name: "qos2-1-50", subscribers: 50, bursts: 10, qos: QoS::ExactlyOnce, ..PLAIN },
-    Workload { name: "qos0-1-1-among-10k", others: 10_000, ..PLAIN },
-    Workload { name: "qos1-1-1-among-10k", others: 10_000, qos: QoS::AtLeastOnce, ..PLAIN },
-    Workload { name: "qos2-1-1-among-10k", others: 10_000, qos: QoS::ExactlyOnce, ..PLAIN },
+    Workload { name: "qos0-1-1-among-10k", ..AMONG_10K },
+    Workload { name: "qos1-1-1-among-10k", qos: QoS::AtLeastOnce, ..AMONG_10K },
+    Workload { name: "qos2-1-1-among-10k", qos: QoS::ExactlyOnce, ..AMONG_10K },
     Workload { name: "qos0-1-1-v5", version: Version::V5, ..PLAIN },
     Workload {
         name: "qos1-1-50-v5",
@@ -92,8 +98,10 @@ impl Core {
         for number in 0..workload.subscribers {
             let link = core.join(&format!("subscriber-{number}"));
             // Plain filters and wildcards in turn.
-            let filter = ["house/kitchen/temperature", "house/+/temperature"][number % 2];
-            core.subscribe(link, filter);
+            match number % 2 {
+                0 => workload.topics.iter().for_each(|topic| core.subscribe(link, topic)),
+                _ => core.subscribe(link, "house/+/temperature"),
+            }
         }
         for number in 0..workload.others {
             if number % 50 == 0 {
@@ -251,7 +259,7 @@ fn burst(workload: &Workload) -> Vec<u8> {
             dup: false,
             qos: workload.qos,
             retain: workload.retain,
-            topic: "house/kitchen/temperature",
+            topic: workload.topics[number % workload.topics.len()],
             packet_id,
             properties: Properties::EMPTY,
             payload: &payload,
