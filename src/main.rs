@@ -26,11 +26,7 @@ const EXIT_USAGE: u8 = 3;
 
 fn main() -> ExitCode {
     match begin() {
-        Ok(program) => {
-            os::give_back_stack();
-            os::give_back_memory();
-            program.serve()
-        }
+        Ok(program) => program.serve(),
         Err(code) => code,
     }
 }

@@ -36,8 +36,8 @@ use crate::net::{
 };
 use crate::options::{Settings, UsageError};
 use crate::os::{
-    Notify, Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, memory_of_machine, print,
-    raise_descriptor_limit,
+    Notify, Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, give_back_program, give_back_stack,
+    memory_of_machine, print, raise_descriptor_limit,
 };
 use crate::rights;
 use crate::time::Millis;
@@ -116,6 +116,8 @@ pub struct Server {
     scratch: Vec<u8>,
     /// When memory is looked through for what was not needed of late.
     trim_at: Option<Millis>,
+    /// The next wait is likely to be a long one: the first, and the first after it has become quieter.
+    may_settle: bool,
     crowded_turns: u32,
     reserve: Reserve,
     signals: Signals,
@@ -229,6 +231,7 @@ impl Server {
             links: Vec::new(),
             scratch: vec![0; SCRATCH_LEN],
             trim_at: None,
+            may_settle: true,
             crowded_turns: 0,
             reserve: Reserve::new(),
             signals,
@@ -257,7 +260,15 @@ impl Server {
     fn serve(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
-            match self.poll.poll(&mut events, self.timeout()) {
+            let timeout = self.timeout();
+            if self.may_settle && timeout != Some(Duration::ZERO) {
+                self.may_settle = false;
+                // What the start took, or the load that is over: stack, heap and code.
+                give_back_stack();
+                give_back_memory();
+                give_back_program();
+            }
+            match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
@@ -499,7 +510,7 @@ impl Server {
                 self.greedy.shrink_to_fit();
                 self.links.shrink_to_fit();
                 give_back_pages(&mut self.scratch);
-                give_back_memory();
+                self.may_settle = true;
             }
             _ => {}
         }

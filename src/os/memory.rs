@@ -41,8 +41,7 @@ pub fn give_back_pages(buffer: &mut [u8]) {
     let _ = buffer;
 }
 
-/// Gives back the pages of the main thread's stack that deeper calls have left behind: those of a start that took more of it than the
-/// program ever will again.
+/// Gives back the pages of the main thread's stack that deeper calls have left behind.
 pub fn give_back_stack() {
     #[cfg(target_os = "linux")]
     {
@@ -50,7 +49,9 @@ pub fn give_back_stack() {
         let here = 0u8;
         let address = std::hint::black_box(&raw const here).addr();
         // Another thread's is not in the list as a stack.
-        let Some(stack) = maps.lines().find_map(stack_range).filter(|stack| stack.contains(&address)) else { return };
+        let mut stacks =
+            maps.lines().filter(|line| line.ends_with("[stack]")).filter_map(mapping).map(|(range, _)| range);
+        let Some(stack) = stacks.find(|stack| stack.contains(&address)) else { return };
         // SAFETY: asking for a number has no preconditions.
         let Ok(page_len) = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }) else { return };
         // The page of this frame stays, and the next, where what it calls has its own.
@@ -62,12 +63,66 @@ pub fn give_back_stack() {
     }
 }
 
-/// Where the main thread's stack is, if that is what a line of the list of mappings is about.
+/// Lets go of the pages of files that the process has mapped, its program and libraries, and not written to. What only a start needs
+/// is then not counted as the process's own any more, and what is needed again is mapped again from the page cache, in pieces of
+/// 64 kB, when it is touched. Pages somebody has written to stay with all that is mapped next to them: relocated addresses, a
+/// debugger's breakpoints. Where the kernel does not tell which these are, everything stays.
+pub fn give_back_program() {
+    #[cfg(target_os = "linux")]
+    {
+        for range in unwritten(lines_of("/proc/self/smaps")) {
+            let start = std::ptr::without_provenance_mut(range.start);
+            // SAFETY: pages that are those of the file and cannot be written to: they are the same when they are mapped again.
+            unsafe { libc::madvise(start, range.len(), libc::MADV_DONTNEED) };
+        }
+    }
+}
+
+/// The mappings of files that nothing can be and nothing has been written to, of those in the kernel's list.
 #[cfg(target_os = "linux")]
-fn stack_range(line: &str) -> Option<std::ops::Range<usize>> {
-    let (range, _) = line.strip_suffix("[stack]")?.split_once(' ')?;
+fn unwritten(smaps: impl Iterator<Item = String>) -> Vec<std::ops::Range<usize>> {
+    let mut found = Vec::new();
+    let mut is_last_found = false;
+    for line in smaps {
+        if let Some((range, what)) = mapping(&line) {
+            is_last_found = is_of_file_to_read(what);
+            found.extend(is_last_found.then_some(range));
+        } else if is_last_found && is_written(&line) {
+            is_last_found = false;
+            found.pop();
+        }
+    }
+    found
+}
+
+/// Whether a mapping is of a file, and only to be read or run.
+#[cfg(target_os = "linux")]
+fn is_of_file_to_read(what: &str) -> bool {
+    let mut words = what.split_ascii_whitespace();
+    matches!(words.next(), Some("r--p" | "r-xp")) && words.nth(2).is_some_and(|inode| inode != "0")
+}
+
+/// Whether a line about a mapping counts pages of its own that the process has in place of the file's, in memory or swapped out.
+#[cfg(target_os = "linux")]
+fn is_written(line: &str) -> bool {
+    line.strip_prefix("Anonymous:").or(line.strip_prefix("Swap:")).is_some_and(|count| count.trim() != "0 kB")
+}
+
+/// The lines of a list of the kernel's, as far as they can be read: none is held that is not looked at.
+#[cfg(target_os = "linux")]
+fn lines_of(path: &str) -> impl Iterator<Item = String> {
+    use std::io::BufRead;
+    let file = std::fs::File::open(path).map(|file| std::io::BufReader::with_capacity(1024, file));
+    file.into_iter().flat_map(|file| file.lines().map_while(Result::ok))
+}
+
+/// Where a mapping is, and what the line says after that: access, offset, device, inode and what it is of; nothing if the line is
+/// not the first about a mapping.
+#[cfg(target_os = "linux")]
+fn mapping(line: &str) -> Option<(std::ops::Range<usize>, &str)> {
+    let (range, rest) = line.split_once(' ')?;
     let (start, end) = range.split_once('-')?;
-    Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+    Some((usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?, rest))
 }
 
 /// glibc's cache of freed chunks, some of each small size, for the thread that freed them. `malloc_trim` does not look into it,
@@ -137,12 +192,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stack_is_found_in_the_list_of_mappings() {
+    fn a_mapping_is_told_from_what_is_said_of_it() {
         let line = "7ffd89471000-7ffd89492000 rw-p 00000000 00:00 0                          [stack]";
-        assert_eq!(stack_range(line), Some(0x7ffd_8947_1000..0x7ffd_8949_2000));
-        assert_eq!(stack_range(&line.replace("[stack]", "[heap]")), None);
+        let (range, what) = mapping(line).unwrap();
+        assert_eq!(range, 0x7ffd_8947_1000..0x7ffd_8949_2000);
+        assert!(what.starts_with("rw-p "));
+        for line in ["Size:                132 kB", "VmFlags: rd wr mr mw me gd ac", ""] {
+            assert_eq!(mapping(line), None);
+        }
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        assert_eq!(maps.lines().filter_map(stack_range).count(), 1);
+        assert_eq!(maps.lines().filter_map(mapping).filter(|(_, what)| what.ends_with("[stack]")).count(), 1);
+    }
+
+    #[test]
+    fn only_mappings_of_files_that_nobody_wrote_to_are_let_go() {
+        let mapping = |start: &str, what: &str, anonymous: u32, swapped: u32| {
+            format!(
+                "{start}000-{start}fff {what}\nSize: 4 kB\nRss: 4 kB\nAnonymous:     {anonymous} kB\nAnonHugePages: 0 kB\n\
+                 Swap:     {swapped} kB\nSwapPss: 0 kB\nVmFlags: rd mr mw me\n"
+            )
+        };
+        let smaps = [
+            mapping("1", "r--p 00000000 fe:00 12 /usr/sbin/midge", 0, 0),
+            mapping("2", "r-xp 00001000 fe:00 12 /usr/sbin/midge", 0, 0),
+            mapping("3", "rw-p 00002000 fe:00 12 /usr/sbin/midge", 0, 0),
+            // A debugger's breakpoint; an address that was relocated, and swapped out since.
+            mapping("4", "r-xp 00003000 fe:00 13 /usr/lib/libc.so.6", 4, 0),
+            mapping("5", "r--p 00004000 fe:00 13 /usr/lib/libc.so.6", 0, 4),
+            mapping("6", "r--p 00000000 00:00 0 ", 0, 0),
+            mapping("7", "r-xp 00000000 00:00 0 [vdso]", 0, 0),
+            mapping("8", "r--s 00000000 fe:00 14 /etc/shared", 0, 0),
+            mapping("9", "r--p 00000000 fe:00 12 /usr/lib/with spaces in it", 0, 0),
+        ];
+        let smaps = smaps.concat();
+        let found = unwritten(smaps.lines().map(str::to_string));
+        assert_eq!(found, [0x1000..0x1fff, 0x2000..0x2fff, 0x9000..0x9fff]);
+    }
+
+    #[test]
+    fn the_program_goes_on_when_its_pages_are_let_go() {
+        let is_own = |range: &std::ops::Range<usize>| range.contains(&(give_back_program as fn() as usize));
+        let count = || unwritten(lines_of("/proc/self/smaps")).iter().filter(|range| is_own(range)).count();
+        assert_eq!(count(), 1);
+        give_back_program();
+        assert_eq!(count(), 1);
     }
 
     #[test]
