@@ -45,13 +45,14 @@ pub fn give_back_pages(buffer: &mut [u8]) {
 pub fn give_back_stack() {
     #[cfg(target_os = "linux")]
     {
-        let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
         let here = 0u8;
         let address = std::hint::black_box(&raw const here).addr();
         // Another thread's is not in the list as a stack.
-        let mut stacks =
-            maps.lines().filter(|line| line.ends_with("[stack]")).filter_map(mapping).map(|(range, _)| range);
-        let Some(stack) = stacks.find(|stack| stack.contains(&address)) else { return };
+        let mut stacks = lines_of("/proc/self/maps").filter(|line| line.ends_with("[stack]"));
+        let Some((stack, _)) = stacks.next().as_deref().and_then(mapping) else { return };
+        if !stack.contains(&address) {
+            return;
+        }
         // SAFETY: asking for a number has no preconditions.
         let Ok(page_len) = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }) else { return };
         // The page of this frame stays, and the next, where what it calls has its own.
