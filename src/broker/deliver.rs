@@ -40,6 +40,8 @@ pub(super) struct Route<'a> {
     publisher: u32,
     /// Made when the first subscriber needs it.
     message: Option<Message>,
+    /// More than one subscriber gets it, so that its layouts are worth keeping.
+    has_others: bool,
     /// Somebody subscribes to its topic.
     pub is_wanted: bool,
     /// A full queue turned it away.
@@ -48,9 +50,24 @@ pub(super) struct Route<'a> {
     pub wait_for: u32,
 }
 
+/// What became of a message that was routed: the fields of its `Route`.
+pub(super) struct Routed {
+    pub is_wanted: bool,
+    pub is_refused: bool,
+    pub wait_for: u32,
+}
+
 impl<'a> Route<'a> {
     pub fn new(parts: MessageParts<'a>, publisher: u32) -> Route<'a> {
-        Route { parts, publisher, message: None, is_wanted: false, is_refused: false, wait_for: NONE }
+        Route {
+            parts,
+            publisher,
+            message: None,
+            has_others: false,
+            is_wanted: false,
+            is_refused: false,
+            wait_for: NONE,
+        }
     }
 
     pub fn qos(&self) -> QoS {
@@ -95,16 +112,23 @@ struct Outgoing<'a> {
     packet_id: u16,
     subscription_id: u32,
     /// Others get the same message now.
-    is_routed: bool,
+    is_shared: bool,
 }
 
 impl Broker {
     /// Hands a message to everybody who subscribed to its topic.
-    pub(super) fn route<'a>(&mut self, parts: MessageParts<'a>, publisher: u32, now: Millis) -> Route<'a> {
+    pub(super) fn route(&mut self, parts: MessageParts, publisher: u32, now: Millis) -> Routed {
         let mut route = Route::new(parts, publisher);
         let Broker { clients, index, latest, guess, .. } = self;
         let matches = latest.matches(index, parts.topic, std::mem::replace(guess, NONE));
-        clients.layouts.forget();
+        route.has_others = match *matches {
+            [] => false,
+            [filter] => index.subscribers(filter).len() > 1 || index.has_shares(filter),
+            _ => true,
+        };
+        if route.has_others {
+            clients.layouts.forget();
+        }
         if clients.config.allow_duplicate_messages || matches.len() < 2 {
             for &filter in matches {
                 for subscriber in index.subscribers(filter) {
@@ -120,7 +144,7 @@ impl Broker {
                 index.for_each_share(filter, |id, share| clients.deliver_to_share(&mut route, id, share, now));
             }
         }
-        route
+        Routed { is_wanted: route.is_wanted, is_refused: route.is_refused, wait_for: route.wait_for }
     }
 }
 
@@ -148,14 +172,14 @@ impl Clients {
         if qos == QoS::AtMostOnce && route.parts.payload.len() < SHARE_MIN {
             let content = route.parts.content();
             let subscription_id = subscriber.subscription_id;
-            let (dup, packet_id, is_routed) = (false, 0, true);
-            let outgoing = Outgoing { content, message: None, dup, qos, retain, packet_id, subscription_id, is_routed };
+            let (dup, packet_id, is_shared) = (false, 0, route.has_others);
+            let outgoing = Outgoing { content, message: None, dup, qos, retain, packet_id, subscription_id, is_shared };
             self.write_publish(link, &outgoing, now);
             return;
         }
         let message = route.message();
         let entry = self.new_entry(session);
-        self.transmit(session, Queued { message, entry, via, qos, retain }, Some(route.parts.content()), now);
+        self.transmit(session, Queued { message, entry, via, qos, retain }, Some(route), now);
     }
 
     /// One copy a client, however many of its filters match: at the highest QoS, with every subscription identifier.
@@ -179,9 +203,7 @@ impl Clients {
             let properties = [properties.as_properties().as_bytes(), route.parts.properties].concat();
             merged.subscription_id = 0;
             let mut own = Route::new(MessageParts { properties: &properties, ..route.parts }, route.publisher);
-            let layouts = std::mem::take(&mut self.layouts);
             self.deliver(&mut own, &merged, Via::subscription(0), now);
-            self.layouts = layouts;
             route.is_wanted |= own.is_wanted;
             route.is_refused |= own.is_refused;
             if own.wait_for != NONE {
@@ -369,9 +391,9 @@ impl Clients {
         true
     }
 
-    /// Writes a message into the client's output, with a packet id and an in-flight entry if its QoS wants one. `routed` is
-    /// its content if others get it, too, at the moment.
-    fn transmit(&mut self, session_id: u32, queued: Queued, routed: Option<Content>, now: Millis) {
+    /// Writes a message into the client's output, with a packet id and an in-flight entry if its QoS wants one. `route` is
+    /// how it came here if it did so just now.
+    fn transmit(&mut self, session_id: u32, queued: Queued, route: Option<&Route>, now: Millis) {
         let Queued { message, entry, via, qos, retain } = queued;
         let gate = self.gate(&entry, qos);
         let session = &mut self.sessions[session_id as usize];
@@ -395,14 +417,14 @@ impl Clients {
             return;
         }
         let outgoing = Outgoing {
-            content: routed.unwrap_or_else(|| message.content()),
+            content: route.map_or_else(|| message.content(), |route| route.parts.content()),
             message: Some(&message),
             dup: false,
             qos,
             retain,
             packet_id,
             subscription_id,
-            is_routed: routed.is_some(),
+            is_shared: route.is_some_and(|route| route.has_others),
         };
         if !self.write_publish(link, &outgoing, now) {
             self.entry_gone(session_id, &entry, Some(&message), now);
@@ -432,9 +454,9 @@ impl Clients {
             return;
         };
         let (qos, retain) = (entry.qos, entry.retain);
-        let (is_routed, content) = (false, message.content());
+        let (is_shared, content) = (false, message.content());
         let message = Some(&message);
-        let outgoing = Outgoing { content, message, dup, qos, retain, packet_id, subscription_id, is_routed };
+        let outgoing = Outgoing { content, message, dup, qos, retain, packet_id, subscription_id, is_shared };
         if self.write_publish(link, &outgoing, now) {
             self.arm_retry(session_id, now);
         } else {
@@ -482,7 +504,7 @@ impl Clients {
                 _ if len + ALIAS_LEN > link.packet_size_max as usize => Alias::Plain,
                 maximum => {
                     // Aliases go by the whole topic, also below a mount point.
-                    let hash = layouts.topic_hash(content.topic, outgoing.is_routed, seed);
+                    let hash = layouts.topic_hash(content.topic, outgoing.is_shared, seed);
                     link.aliases_mut().outgoing(content.topic, hash, maximum)
                 }
             };
@@ -515,7 +537,7 @@ impl Clients {
                 let (payload, from) = message.shared_payload();
                 output.append_shared(payload, from, pool);
             }
-            _ if is_plain && outgoing.is_routed => layouts.append(&header, link, content.payload, pool),
+            _ if is_plain && outgoing.is_shared => layouts.append(&header, link, content.payload, pool),
             _ => {
                 let tail = output.tail(pool);
                 header.encode(link.version, tail);
@@ -554,8 +576,8 @@ impl Layouts {
     }
 
     /// The hash of the topic, computed once while its message is routed.
-    fn topic_hash(&mut self, topic: &[u8], is_routed: bool, seed: &Seed) -> u32 {
-        match is_routed {
+    fn topic_hash(&mut self, topic: &[u8], is_shared: bool, seed: &Seed) -> u32 {
+        match is_shared {
             true => *self.topic_hash.get_or_insert_with(|| seed.hash(0, topic)),
             false => seed.hash(0, topic),
         }

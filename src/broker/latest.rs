@@ -1,5 +1,7 @@
 //! What the last message's topic matched: a client often publishes to one topic again and again, and what it sends comes in bursts.
 
+use std::rc::Rc;
+
 use super::index::{FilterId, Index};
 
 /// Bytes of a topic that is remembered: those of a house are no longer, and copying one costs less than looking it up.
@@ -9,7 +11,7 @@ const TOPIC_LEN_MAX: usize = 256;
 #[derive(Default)]
 pub struct Latest {
     /// Empty, which no topic is, if there is none.
-    topic: Vec<u8>,
+    topic: Rc<String>,
     /// `Index::changes` when the topic was looked up.
     changes: u64,
     matches: Vec<FilterId>,
@@ -19,7 +21,15 @@ impl Latest {
     /// Whether it is the last topic that was routed; a valid name, then.
     #[inline]
     pub fn is(&self, topic: &str) -> bool {
-        !topic.is_empty() && self.topic == topic.as_bytes()
+        // It may be the one of `topic_of`.
+        let is_same = std::ptr::eq(topic, self.topic.as_str());
+        !topic.is_empty() && (is_same || topic == self.topic.as_str())
+    }
+
+    /// The last topic, if the bytes are its.
+    #[inline]
+    pub fn topic_of(&self, bytes: &[u8]) -> Option<Rc<String>> {
+        (!bytes.is_empty() && bytes == self.topic.as_bytes()).then(|| self.topic.clone())
     }
 
     /// The filters that match a valid topic. `guess` is what `Index::fetch` said of it, or NONE.
@@ -33,9 +43,13 @@ impl Latest {
 
     fn look_up(&mut self, index: &Index, topic: &str, guess: FilterId) {
         self.changes = index.changes();
-        self.topic.clear();
-        if topic.len() <= TOPIC_LEN_MAX {
-            self.topic.extend_from_slice(topic.as_bytes());
+        if !self.is(topic) {
+            // Nobody holds it: the topic of the packet in hand is another one.
+            let latest = Rc::make_mut(&mut self.topic);
+            latest.clear();
+            if topic.len() <= TOPIC_LEN_MAX {
+                latest.push_str(topic);
+            }
         }
         self.matches.clear();
         index.matches_into(topic, guess, &mut self.matches);

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::acknowledge::answer;
 use super::clients::Clients;
 use super::close::{CloseReason, excerpt};
+use super::deliver::Routed;
 use super::link::LinkId;
 use super::memory::Level;
 use super::message::{Message, MessageParts};
@@ -156,8 +157,7 @@ impl Broker {
             NONE => self.retain_for_absent(parts, publisher, now),
             _ => self.retain(parts, publisher, now),
         }
-        let route = self.route(*parts, publisher, now);
-        let (wait_for, is_refused, is_wanted) = (route.wait_for, route.is_refused, route.is_wanted);
+        let Routed { is_wanted, is_refused, wait_for } = self.route(*parts, publisher, now);
         let mut wait = Wait::default();
         if is_answered {
             wait.publish = self.clients.store.end_publish(id);

@@ -107,8 +107,19 @@ pub enum Packet<'a> {
 }
 
 /// Decodes one whole packet. CONNECT names its own version, and `version` is not looked at for it.
-#[inline]
 pub fn decode(first_byte: u8, body: &[u8], version: Version, direction: Direction) -> Result<Packet<'_>, DecodeError> {
+    decode_about(first_byte, body, version, direction, None)
+}
+
+/// Decodes one whole packet; a PUBLISH that is known to be about `topic` gets that for its own, which is not looked at.
+#[inline]
+pub fn decode_about<'a>(
+    first_byte: u8,
+    body: &'a [u8],
+    version: Version,
+    direction: Direction,
+    topic: Option<&'a str>,
+) -> Result<Packet<'a>, DecodeError> {
     let kind = Kind::of(first_byte).ok_or(malformed("a packet has the reserved type 0"))?;
     if kind.goes_against(direction) {
         return Err(protocol_error(kind.texts().wrong_way));
@@ -119,7 +130,8 @@ pub fn decode(first_byte: u8, body: &[u8], version: Version, direction: Directio
     let mut reader = Reader::new(body);
     let from = &mut reader;
     let packet = match kind {
-        Kind::Publish => Packet::Publish(Publish::decode(from, first_byte, version, direction)?),
+        // Its payload ends where the packet does.
+        Kind::Publish => return Publish::decode(from, first_byte, version, direction, topic).map(Packet::Publish),
         Kind::PubAck => Packet::PubAck(Ack::decode(from, kind, version, direction)?),
         Kind::PubRec => Packet::PubRec(Ack::decode(from, kind, version, direction)?),
         Kind::PubRel => Packet::PubRel(Ack::decode(from, kind, version, direction)?),

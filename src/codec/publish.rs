@@ -28,11 +28,19 @@ impl<'a> Publish<'a> {
         first_byte: u8,
         version: Version,
         direction: Direction,
+        known_topic: Option<&'a str>,
     ) -> Result<Publish<'a>, DecodeError> {
         // [MQTT-3.3.1-4]
         let qos =
             QoS::from_u8(first_byte >> 1 & 3).ok_or(malformed("the QoS of the PUBLISH is 3; only 0, 1 and 2 exist"))?;
-        let topic = reader.string(&TOPIC)?;
+        let topic = match known_topic {
+            Some(topic) => {
+                let bytes = reader.binary(&TOPIC)?;
+                debug_assert_eq!(bytes, topic.as_bytes());
+                topic
+            }
+            None => reader.string(&TOPIC)?,
+        };
         // [MQTT-2.3.1-5] (3.1.1) [MQTT-2.2.1-2] (5.0)
         let packet_id = if qos == QoS::AtMostOnce { 0 } else { reader.packet_id(Kind::Publish)? };
         let properties = Properties::decode(reader, Kind::Publish, version, direction)?;
@@ -115,9 +123,14 @@ impl PublishHeader<'_> {
         out.reserve(5 + remaining - self.payload_len);
         let (length, length_len) = variable_bytes(remaining as u32);
         let topic_len = (self.topic.len() as u16).to_be_bytes();
-        out.push(self.first_byte());
-        out.extend_from_slice(&length[..length_len]);
-        out.extend_from_slice(&topic_len);
+        if length_len == 1 {
+            // At once: most are as short.
+            out.extend_from_slice(&[self.first_byte(), length[0], topic_len[0], topic_len[1]]);
+        } else {
+            out.push(self.first_byte());
+            out.extend_from_slice(&length[..length_len]);
+            out.extend_from_slice(&topic_len);
+        }
         out.extend_from_slice(self.topic);
         if self.qos != QoS::AtMostOnce {
             out.extend_from_slice(&self.packet_id.to_be_bytes());
