@@ -83,6 +83,9 @@ impl Clients {
     pub(super) fn complete(&mut self, session: u32, at: usize, now: Millis) {
         let (entry, message) = self.sessions[session as usize].delivery_mut().complete(at);
         self.entry_gone(session, &entry, message.as_ref(), now);
+        if let Some(message) = message {
+            self.spares.keep(message);
+        }
     }
 
     /// The client has the message at place `at`; says which position PUBREL waits for: the client forgets the packet id then,
@@ -95,6 +98,7 @@ impl Clients {
         let gate = self.gate(&entry, QoS::ExactlyOnce);
         self.sessions[session as usize].delivery_mut().inflight[at].gate = gate;
         self.entry_released(session, &entry, Some(&message), now);
+        self.spares.keep(message);
         gate
     }
 

@@ -10,6 +10,7 @@ use super::deliver::Layouts;
 use super::hash::Seed;
 use super::link::{Link, LinkId, Paused, Peer, State};
 use super::memory::Memory;
+use super::message::Spares;
 use super::peak::Peak;
 use super::session::Session;
 use super::stats::Stats;
@@ -58,6 +59,7 @@ pub struct Clients {
     /// Scratch space of the message path.
     pub layouts: Layouts,
     pub hop_properties: PropertiesBuf,
+    pub spares: Spares,
 }
 
 impl Clients {
@@ -85,6 +87,7 @@ impl Clients {
             turn_bytes: 0,
             layouts: Layouts::default(),
             hop_properties: PropertiesBuf::default(),
+            spares: Spares::default(),
         }
     }
 
@@ -117,7 +120,7 @@ impl Clients {
         self.dirty.shrink_to_fit();
         self.closing.shrink_to_fit();
         self.store.shrink();
-        (self.layouts, self.hop_properties) = Default::default();
+        (self.layouts, self.hop_properties, self.spares) = Default::default();
     }
 
     /// Most of the links there were since memory was last given back are gone, or much that waited for sessions.

@@ -11,7 +11,7 @@ use super::hash::Seed;
 use super::index::Subscriber;
 use super::link::{Link, LinkId};
 use super::memory::Level;
-use super::message::{Content, Message, MessageParts};
+use super::message::{Content, Message, MessageParts, Spares};
 use super::mount::cut_off;
 use super::session::{Delivery, Inflight, Queued, Via, WindowLimits};
 use super::{Broker, NONE};
@@ -82,8 +82,8 @@ impl<'a> Route<'a> {
         self.parts.payload.len()
     }
 
-    fn message(&mut self) -> Message {
-        self.message.get_or_insert_with(|| Message::new(&self.parts)).clone()
+    fn message(&mut self, spares: &mut Spares) -> Message {
+        self.message.get_or_insert_with(|| Message::from_spares(&self.parts, spares)).clone()
     }
 }
 
@@ -177,7 +177,7 @@ impl Clients {
             self.write_publish(link, &outgoing, now);
             return;
         }
-        let message = route.message();
+        let message = route.message(&mut self.spares);
         let entry = self.new_entry(session);
         self.transmit(session, Queued { message, entry, via, qos, retain }, Some(route), now);
     }
@@ -242,7 +242,7 @@ impl Clients {
             self.count_drop(session_id, route.parts.topic);
             return;
         }
-        let message = route.message();
+        let message = route.message(&mut self.spares);
         // A client that reads is waited for and loses nothing; limits are for those nobody waits for, and for messages whose
         // publisher cannot wait.
         let live = self.links.get(link as usize).filter(|link| !link.is_stalled);

@@ -70,18 +70,56 @@ const HAS_PROPERTIES: u8 = 0x08;
 const HAS_PUBLISHER: u8 = 0x10;
 const RETAIN: u8 = 0x80;
 
+/// Messages that nobody has any more, for the next ones of the same length: to allocate and free one is a tenth of the way of a
+/// message that is acknowledged.
+#[derive(Default)]
+pub struct Spares(Vec<Rc<[u8]>>);
+
+impl Spares {
+    /// Some windows full of what sensors send: 32 kB.
+    const COUNT_MAX: usize = 128;
+    const LEN_MAX: usize = 256;
+
+    /// Takes a message that its holder is done with, if that was the last.
+    #[inline]
+    pub fn keep(&mut self, message: Message) {
+        if let Form::Small(bytes) = message.0
+            && bytes.len() <= Spares::LEN_MAX
+            && self.0.len() < Spares::COUNT_MAX
+            && Rc::strong_count(&bytes) == 1
+        {
+            self.0.push(bytes);
+        }
+    }
+
+    /// Bytes of this length that nobody else has, whatever they are.
+    #[inline]
+    fn take(&mut self, len: usize) -> Rc<[u8]> {
+        match self.0.pop() {
+            Some(bytes) if bytes.len() == len => bytes,
+            _ => iter::repeat_n(0, len).collect(),
+        }
+    }
+}
+
 impl Message {
     /// Copies the parts, once, but for a payload whose packet may be kept.
     pub fn new(parts: &MessageParts) -> Message {
-        Message::put_together(parts, None)
+        Message::put_together(parts, None, &mut Spares::default())
+    }
+
+    /// The same, of what another message left behind if there is such.
+    #[inline]
+    pub fn from_spares(parts: &MessageParts, spares: &mut Spares) -> Message {
+        Message::put_together(parts, None, spares)
     }
 
     /// A message that knows who published it: the hash of a client id, for No Local of those who get it much later.
     pub fn of_publisher(parts: &MessageParts, publisher: u64) -> Message {
-        Message::put_together(parts, Some(publisher))
+        Message::put_together(parts, Some(publisher), &mut Spares::default())
     }
 
-    fn put_together(parts: &MessageParts, publisher: Option<u64>) -> Message {
+    fn put_together(parts: &MessageParts, publisher: Option<u64>, spares: &mut Spares) -> Message {
         let mut flags = parts.qos as u8;
         if parts.retain {
             flags |= RETAIN;
@@ -108,7 +146,11 @@ impl Message {
         let header = &header[..header_len];
         match parts.packet {
             Some(packet) => Message::large(header, parts, packet),
-            None => Message(Form::Small(joined([header, parts.topic.as_bytes(), parts.properties, parts.payload]))),
+            None => {
+                let parts = [header, parts.topic.as_bytes(), parts.properties, parts.payload];
+                let bytes = spares.take(parts.iter().map(|part| part.len()).sum());
+                Message(Form::Small(joined(parts, bytes)))
+            }
         }
     }
 
@@ -274,9 +316,8 @@ impl Message {
     }
 }
 
-/// In one allocation, made where it stays.
-fn joined(parts: [&[u8]; 4]) -> Rc<[u8]> {
-    let mut bytes: Rc<[u8]> = iter::repeat_n(0, parts.iter().map(|part| part.len()).sum()).collect();
+/// In one allocation, where it stays: `bytes`, which is as long and nobody else's.
+fn joined(parts: [&[u8]; 4], mut bytes: Rc<[u8]>) -> Rc<[u8]> {
     let mut room = Rc::get_mut(&mut bytes).unwrap_or_default();
     for part in parts {
         let (here, behind) = room.split_at_mut(part.len());
@@ -289,6 +330,52 @@ fn joined(parts: [&[u8]; 4]) -> Rc<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_made_of_one_that_nobody_has_any_more() {
+        let parts = |topic, payload| MessageParts {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            expires_at: Millis::NEVER,
+            topic,
+            properties: &[],
+            payload,
+            packet: None,
+        };
+        let mut spares = Spares::default();
+        let first = Message::new(&parts("a/b", b"payload"));
+        let (address, holder) = (first.address(), first.clone());
+        spares.keep(first);
+        assert!(spares.0.is_empty(), "somebody has it");
+        spares.keep(holder);
+        let second = Message::from_spares(&parts("c", b"another p"), &mut spares);
+        assert_eq!((second.topic(), second.payload(), second.address()), ("c", &b"another p"[..], address));
+        spares.keep(second);
+        let third = Message::from_spares(&parts("c", b"longer than it"), &mut spares);
+        assert_eq!((third.topic(), third.payload()), ("c", &b"longer than it"[..]));
+        assert!(spares.0.is_empty(), "what does not fit goes");
+    }
+
+    #[test]
+    fn spare_messages_are_few_and_small() {
+        let payload = &[0; 300][..];
+        let parts = MessageParts {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            expires_at: Millis::NEVER,
+            topic: "a",
+            properties: &[],
+            payload,
+            packet: None,
+        };
+        let mut spares = Spares::default();
+        spares.keep(Message::new(&parts));
+        assert!(spares.0.is_empty());
+        for _ in 0..1000 {
+            spares.keep(Message::new(&MessageParts { payload: &payload[..100], ..parts }));
+        }
+        assert_eq!(spares.0.len(), Spares::COUNT_MAX);
+    }
 
     /// Each queue holds many.
     #[test]

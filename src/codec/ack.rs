@@ -24,11 +24,18 @@ impl<'a> Ack<'a> {
     ) -> Result<Ack<'a>, DecodeError> {
         let packet_id = reader.packet_id(kind)?;
         let (reason, properties) = decode_reason(reader, kind, version, direction)?;
+        reader.end(kind)?;
         Ok(Ack { packet_id, reason, properties })
     }
 
     #[inline]
     pub(super) fn encode(&self, kind: Kind, version: Version, out: &mut Vec<u8>) {
+        if self.reason == ReasonCode::Success && self.properties.is_empty() {
+            // At once: most say no more.
+            let [high, low] = self.packet_id.to_be_bytes();
+            out.extend_from_slice(&[kind.first_byte(), 2, high, low]);
+            return;
+        }
         put_frame(out, kind, |out| {
             put_u16(out, self.packet_id);
             put_reason(out, version, self.reason, self.properties);

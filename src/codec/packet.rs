@@ -130,12 +130,12 @@ pub fn decode_about<'a>(
     let mut reader = Reader::new(body);
     let from = &mut reader;
     let packet = match kind {
-        // Its payload ends where the packet does.
+        // Those of the message path look for their end themselves, and are not moved any more.
         Kind::Publish => return Publish::decode(from, first_byte, version, direction, topic).map(Packet::Publish),
-        Kind::PubAck => Packet::PubAck(Ack::decode(from, kind, version, direction)?),
-        Kind::PubRec => Packet::PubRec(Ack::decode(from, kind, version, direction)?),
-        Kind::PubRel => Packet::PubRel(Ack::decode(from, kind, version, direction)?),
-        Kind::PubComp => Packet::PubComp(Ack::decode(from, kind, version, direction)?),
+        Kind::PubAck => return Ack::decode(from, kind, version, direction).map(Packet::PubAck),
+        Kind::PubRec => return Ack::decode(from, kind, version, direction).map(Packet::PubRec),
+        Kind::PubRel => return Ack::decode(from, kind, version, direction).map(Packet::PubRel),
+        Kind::PubComp => return Ack::decode(from, kind, version, direction).map(Packet::PubComp),
         Kind::PingReq => Packet::PingReq,
         Kind::PingResp => Packet::PingResp,
         Kind::Connect => Packet::Connect(Connect::decode(from)?),

@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
 
     /// Nothing may follow the last field.
     #[inline]
-    pub(super) fn end(self, kind: Kind) -> Result<(), DecodeError> {
+    pub(super) fn end(&self, kind: Kind) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(malformed(kind.texts().leftover)) }
     }
 }
