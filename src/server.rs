@@ -510,6 +510,7 @@ impl Server {
                 self.greedy.shrink_to_fit();
                 self.links.shrink_to_fit();
                 give_back_pages(&mut self.scratch);
+                give_back_memory();
                 self.may_settle = true;
             }
             _ => {}

@@ -120,7 +120,7 @@ impl Clients {
         self.dirty.shrink_to_fit();
         self.closing.shrink_to_fit();
         self.store.shrink();
-        (self.layouts, self.hop_properties, self.spares) = Default::default();
+        (self.layouts, self.hop_properties) = Default::default();
     }
 
     /// Most of the links there were since memory was last given back are gone, or much that waited for sessions.

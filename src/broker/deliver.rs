@@ -1,6 +1,6 @@
 //! The way of a message to its subscribers: at once into the output of those who can take it, into the session's queue
-//! for the others. A message is encoded once for each layout ({3.x, 5.0} x {QoS 0, QoS > 0}) and copied with its packet id
-//! patched in; large payloads are not copied at all. QoS 0 to a client that keeps up allocates nothing.
+//! for the others. A message for several is encoded once for each layout ({3.x, 5.0} x {QoS 0, QoS > 0}) and copied with its packet
+//! id patched in; large payloads are not copied at all. QoS 0 to a client that keeps up allocates nothing.
 //!
 //! Per message and subscriber: one copy of the packet into the output; QoS > 0 one shared `Message` for all subscribers.
 //! Never closes a link and never looks at the publisher's link.
@@ -43,11 +43,11 @@ pub(super) struct Route<'a> {
     /// More than one subscriber gets it, so that its layouts are worth keeping.
     has_others: bool,
     /// Somebody subscribes to its topic.
-    pub is_wanted: bool,
+    is_wanted: bool,
     /// A full queue turned it away.
-    pub is_refused: bool,
+    is_refused: bool,
     /// The publisher must wait until this link's client has taken some of what waits for it.
-    pub wait_for: u32,
+    wait_for: u32,
 }
 
 /// What became of a message that was routed: the fields of its `Route`.

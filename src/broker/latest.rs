@@ -44,7 +44,7 @@ impl Latest {
     fn look_up(&mut self, index: &Index, topic: &str, guess: FilterId) {
         self.changes = index.changes();
         if !self.is(topic) {
-            // Nobody holds it: the topic of the packet in hand is another one.
+            // The packet in hand holds it only if it came from below a mount point, and its whole topic is another.
             let latest = Rc::make_mut(&mut self.topic);
             latest.clear();
             if topic.len() <= TOPIC_LEN_MAX {

@@ -366,6 +366,7 @@ impl Broker {
     /// Says whether it went so far.
     pub fn trim(&mut self) -> bool {
         let is_quieter = self.clients.pool.trim();
+        self.clients.spares = Default::default();
         if !is_quieter && !self.has_shrunk() {
             return false;
         }

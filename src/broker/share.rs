@@ -56,7 +56,6 @@ impl Broker {
             let Some(at) = clients.heir(share, session_id, message.topic_bytes(), is_ending) else { continue };
             share.turn = (at + 1) % share.members.len();
             let member = share.members[at];
-            clients.layouts.forget();
             let mut route = Route::new(message.parts(), NONE);
             clients.deliver(&mut route, &member, Via::share(id), now);
         }

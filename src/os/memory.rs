@@ -41,7 +41,9 @@ pub fn give_back_pages(buffer: &mut [u8]) {
     let _ = buffer;
 }
 
-/// Gives back the pages of the main thread's stack that deeper calls have left behind.
+/// Gives back the pages of the main thread's stack that deeper calls have left behind. Never inlined: what a caller still needs is to be
+/// above the frame that is looked at, and not somewhere in it.
+#[inline(never)]
 pub fn give_back_stack() {
     #[cfg(target_os = "linux")]
     {
@@ -64,49 +66,69 @@ pub fn give_back_stack() {
     }
 }
 
-/// Lets go of the pages of files that the process has mapped, its program and libraries, and not written to. What only a start needs
-/// is then not counted as the process's own any more, and what is needed again is mapped again from the page cache, in pieces of
-/// 64 kB, when it is touched. Pages somebody has written to stay with all that is mapped next to them: relocated addresses, a
-/// debugger's breakpoints. Where the kernel does not tell which these are, everything stays.
+/// Lets go of the pages of the program's file that nobody has written to. What only a start needs is then not counted as the process's
+/// own any more, and what is needed again is mapped again from the page cache, in pieces of 64 kB, when it is touched. What was written
+/// to stays, with all that is mapped next to it: relocated addresses, a debugger's breakpoints; and so does everything where the kernel
+/// does not tell that, or an emulator answers in its place. Libraries stay, too: another thread may be loading one.
 pub fn give_back_program() {
     #[cfg(target_os = "linux")]
     {
-        for range in unwritten(lines_of("/proc/self/smaps")) {
+        let own = give_back_program as fn() as usize;
+        let is_own = |line: &String| mapping(line).is_some_and(|(range, _)| range.contains(&own));
+        let maps: Vec<String> = lines_of("/proc/self/maps").collect();
+        let Some(file) = maps.iter().find(|line| is_own(line)).and_then(|line| Mapped::of(line)) else { return };
+        for range in unwritten(file.file, &maps, lines_of("/proc/self/smaps")) {
             let start = std::ptr::without_provenance_mut(range.start);
-            // SAFETY: pages that are those of the file and cannot be written to: they are the same when they are mapped again.
+            // SAFETY: pages that are those of the program's file and cannot be written to: they are the same when they are mapped
+            // again, and nothing else comes to where they are.
             unsafe { libc::madvise(start, range.len(), libc::MADV_DONTNEED) };
         }
     }
 }
 
-/// The mappings of files that nothing can be and nothing has been written to, of those in the kernel's list.
+/// The mappings of `file` that nothing can be and nothing has been written to, of those that both lists of the kernel's have: the short
+/// one and the one that counts pages.
 #[cfg(target_os = "linux")]
-fn unwritten(smaps: impl Iterator<Item = String>) -> Vec<std::ops::Range<usize>> {
+fn unwritten(file: &str, maps: &[String], smaps: impl Iterator<Item = String>) -> Vec<std::ops::Range<usize>> {
     let mut found = Vec::new();
-    let mut is_last_found = false;
+    let mut mapped = None;
+    let (mut is_resident, mut is_unwritten) = (false, false);
     for line in smaps {
-        if let Some((range, what)) = mapping(&line) {
-            is_last_found = is_of_file_to_read(what);
-            found.extend(is_last_found.then_some(range));
-        } else if is_last_found && is_written(&line) {
-            is_last_found = false;
-            found.pop();
+        if let Some((range, _)) = mapping(&line) {
+            let is_candidate = Mapped::of(&line).is_some_and(|it| it.file == file && it.is_read_only);
+            mapped = (is_candidate && maps.contains(&line)).then_some(range);
+            (is_resident, is_unwritten) = (false, false);
+            continue;
+        }
+        // Told in this order: pages in memory; of these, its own copies; copies that were swapped out.
+        match line.split_once(':').map(|(name, count)| (name, count.trim())) {
+            Some(("Rss", count)) => is_resident = count != "0 kB",
+            Some(("Anonymous", count)) => is_unwritten = is_resident && count == "0 kB",
+            Some(("Swap", "0 kB")) if is_unwritten => found.extend(mapped.take()),
+            _ => {}
         }
     }
     found
 }
 
-/// Whether a mapping is of a file, and only to be read or run.
+/// What is mapped somewhere.
 #[cfg(target_os = "linux")]
-fn is_of_file_to_read(what: &str) -> bool {
-    let mut words = what.split_ascii_whitespace();
-    matches!(words.next(), Some("r--p" | "r-xp")) && words.nth(2).is_some_and(|inode| inode != "0")
+struct Mapped<'a> {
+    /// Device, inode and path.
+    file: &'a str,
+    /// To be read or run, and not to be shared.
+    is_read_only: bool,
 }
 
-/// Whether a line about a mapping counts pages of its own that the process has in place of the file's, in memory or swapped out.
 #[cfg(target_os = "linux")]
-fn is_written(line: &str) -> bool {
-    line.strip_prefix("Anonymous:").or(line.strip_prefix("Swap:")).is_some_and(|count| count.trim() != "0 kB")
+impl Mapped<'_> {
+    /// Nothing if it is of no file.
+    fn of(line: &str) -> Option<Mapped<'_>> {
+        let (access, rest) = mapping(line)?.1.split_once(' ')?;
+        let (_offset, file) = rest.split_once(' ')?;
+        let is_of_file = file.split_ascii_whitespace().nth(1).is_some_and(|inode| inode != "0");
+        is_of_file.then_some(Mapped { file, is_read_only: matches!(access, "r--p" | "r-xp") })
+    }
 }
 
 /// The lines of a list of the kernel's, as far as they can be read: none is held that is not looked at.
@@ -206,37 +228,53 @@ mod tests {
     }
 
     #[test]
-    fn only_mappings_of_files_that_nobody_wrote_to_are_let_go() {
-        let mapping = |start: &str, what: &str, anonymous: u32, swapped: u32| {
-            format!(
-                "{start}000-{start}fff {what}\nSize: 4 kB\nRss: 4 kB\nAnonymous:     {anonymous} kB\nAnonHugePages: 0 kB\n\
-                 Swap:     {swapped} kB\nSwapPss: 0 kB\nVmFlags: rd mr mw me\n"
-            )
+    fn only_pages_of_the_program_that_nobody_wrote_to_are_let_go() {
+        let record = |start: &str, what: &str, counts: &[(&str, u32)]| {
+            let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{name}:     {count} kB")).collect();
+            format!("{start}000-{start}fff {what}\nSize: 4 kB\n{}\nVmFlags: rd mr mw me\n", counts.join("\n"))
         };
-        let smaps = [
-            mapping("1", "r--p 00000000 fe:00 12 /usr/sbin/midge", 0, 0),
-            mapping("2", "r-xp 00001000 fe:00 12 /usr/sbin/midge", 0, 0),
-            mapping("3", "rw-p 00002000 fe:00 12 /usr/sbin/midge", 0, 0),
+        let clean = [("Rss", 4), ("Anonymous", 0), ("AnonHugePages", 0), ("Swap", 0), ("SwapPss", 0)];
+        let own = "fe:00 12 /usr/sbin/a midge";
+        let records = [
+            record("1", &format!("r--p 00000000 {own}"), &clean),
+            record("2", &format!("r-xp 00001000 {own}"), &clean),
+            record("3", &format!("rw-p 00002000 {own}"), &clean),
             // A debugger's breakpoint; an address that was relocated, and swapped out since.
-            mapping("4", "r-xp 00003000 fe:00 13 /usr/lib/libc.so.6", 4, 0),
-            mapping("5", "r--p 00004000 fe:00 13 /usr/lib/libc.so.6", 0, 4),
-            mapping("6", "r--p 00000000 00:00 0 ", 0, 0),
-            mapping("7", "r-xp 00000000 00:00 0 [vdso]", 0, 0),
-            mapping("8", "r--s 00000000 fe:00 14 /etc/shared", 0, 0),
-            mapping("9", "r--p 00000000 fe:00 12 /usr/lib/with spaces in it", 0, 0),
+            record("4", &format!("r-xp 00003000 {own}"), &[("Rss", 4), ("Anonymous", 4), ("Swap", 0)]),
+            record("5", &format!("r--p 00004000 {own}"), &[("Rss", 4), ("Anonymous", 0), ("Swap", 4)]),
+            // Lists of those who do not know.
+            record("6", &format!("r--p 00005000 {own}"), &[("Rss", 0), ("Anonymous", 0), ("Swap", 0)]),
+            record("7", &format!("r--p 00006000 {own}"), &[("Rss", 4), ("Swap", 0)]),
+            record("8", &format!("r--p 00007000 {own}"), &[("Rss", 4), ("Anonymous", 0)]),
+            record("9", "r-xp 00000000 fe:00 13 /usr/lib/libc.so.6", &clean),
+            record("a", "r--p 00000000 00:00 0 ", &clean),
+            record("b", "r--s 00000000 fe:00 12 /usr/sbin/a midge", &clean),
+            record("c", &format!("r--p 00008000 {own}"), &clean),
         ];
-        let smaps = smaps.concat();
-        let found = unwritten(smaps.lines().map(str::to_string));
-        assert_eq!(found, [0x1000..0x1fff, 0x2000..0x2fff, 0x9000..0x9fff]);
+        let smaps: Vec<String> = records.concat().lines().map(str::to_string).collect();
+        let found = |maps: &[String], smaps: &[String]| unwritten(own, maps, smaps.iter().cloned());
+        assert_eq!(found(&smaps, &smaps), [0x1000..0x1fff, 0x2000..0x2fff, 0xc000..0xcfff]);
+        // The lists are of two processes: of an emulator, and of what it runs.
+        assert_eq!(found(&smaps[..8], &smaps), found(&smaps, &smaps)[..1]);
+        assert_eq!(found(&[], &smaps), []);
+        for len in 0..6 {
+            assert_eq!(found(&smaps, &smaps[..len]), [], "cut off");
+        }
     }
 
     #[test]
     fn the_program_goes_on_when_its_pages_are_let_go() {
-        let is_own = |range: &std::ops::Range<usize>| range.contains(&(give_back_program as fn() as usize));
-        let count = || unwritten(lines_of("/proc/self/smaps")).iter().filter(|range| is_own(range)).count();
-        assert_eq!(count(), 1);
-        give_back_program();
-        assert_eq!(count(), 1);
+        let own = give_back_program as fn() as usize;
+        let resident_kb = || {
+            let mut lines = lines_of("/proc/self/smaps")
+                .skip_while(|line| mapping(line).is_none_or(|(range, _)| !range.contains(&own)))
+                .skip(1);
+            let rss = lines.find_map(|line| line.strip_prefix("Rss:").map(str::to_string)).unwrap();
+            rss.trim().trim_end_matches(" kB").parse::<u32>().unwrap()
+        };
+        // Others run in it meanwhile.
+        let least = (0..100).map(|_| give_back_program()).map(|()| resident_kb()).min().unwrap();
+        assert!(least > 0);
     }
 
     #[test]

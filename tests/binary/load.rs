@@ -128,7 +128,7 @@ fn what_cannot_be_run_is_told_in_a_line() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "Error: Unknown option --bogus. See --help.\n");
     let output = run(&["--quiet", "power-cut-1000"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && text.contains("needs storage that outlives the process"), "{text}");
+    assert!(output.status.success() && text.contains("scripts/powercut does that"), "{text}");
     let output = run(&["--quiet", "--pid", "999999999", "pairs-q0"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "Error: There is no process 999999999.\n");

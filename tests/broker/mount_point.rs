@@ -245,3 +245,26 @@ fn a_packet_is_as_long_as_the_topic_the_client_knows() {
     w.publish(s, "t x*15");
     assert_eq!(w.heard(s), "PUBLISH t xxxxxxxxxxxxxx");
 }
+
+#[test]
+fn the_topic_of_the_message_before_is_the_whole_one() {
+    let mut w = World::new();
+    let mounted = rules(|rules| rules.mount_point = "m/".to_string());
+    let (a, b, s) = (w.client("a"), w.join_by(&mounted, v311("b")), w.client("s"));
+    w.subscribe(s, "# 1");
+    for _ in 0..2 {
+        w.publish(a, "x 1");
+        w.publish(b, "x 2");
+        w.publish(b, "x 3");
+        w.publish(a, "m/x 4");
+        w.publish(b, "m/x 5");
+        let heard = "PUBLISH x 1, PUBLISH m/x 2, PUBLISH m/x 3, PUBLISH m/x 4, PUBLISH m/m/x 5";
+        assert_eq!(w.heard(s), heard);
+    }
+    // One that is too long to be remembered.
+    let long = "l".repeat(300);
+    for topic in [&long, &long, "x"] {
+        w.publish(a, &format!("{topic} 1"));
+        assert_eq!(w.heard(s), format!("PUBLISH {topic} 1"));
+    }
+}

@@ -170,7 +170,7 @@ fn list() -> String {
         for scenario in SCENARIOS.iter().filter(|scenario| scenario.family == family) {
             let mark = if scenario.is_default { '*' } else { ' ' };
             let lacking = match scenario.task {
-                Task::Lacking(what) => format!(" (not yet: needs {what})"),
+                Task::Lacking(why) => format!(" ({why})"),
                 _ => String::new(),
             };
             let _ = writeln!(out, "{mark} {:26} {}{lacking}", scenario.id, scenario.about);

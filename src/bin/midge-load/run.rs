@@ -51,9 +51,7 @@ pub struct Run<'a> {
 
 pub fn run(chosen: &Chosen, settings: &Settings) -> Result<Report, String> {
     let result = match &chosen.scenario.task {
-        Task::Lacking(what) => {
-            return Ok(unavailable(chosen, format!("needs {what}, which midge does not have yet")));
-        }
+        Task::Lacking(why) => return Ok(unavailable(chosen, why.to_string())),
         Task::Traffic(traffic) => {
             let plan = Plan::of_traffic(traffic);
             if settings.target.is_relay && !plan.has_routes {

@@ -44,7 +44,7 @@ pub enum Task {
     Zigbee(u32),
     /// So many clients that all come back at once.
     Storm(u32),
-    /// Not to be run: what midge does not have yet.
+    /// Not to be run: why.
     Lacking(&'static str),
 }
 
@@ -192,10 +192,10 @@ pub const SCENARIOS: &[Scenario] = &[
     gateway("sub-10k", "10,000 subscriptions of three levels: bytes each", 1, Task::Subscriptions(10_000)),
     gateway("retained-10k", "10,000 retained messages (29-byte topic, 100-byte payload): bytes each", 1, Task::Retained(10_000)),
     gateway("queued-10k", "10,000 QoS 1 messages (64 bytes) for 20 clients away: bytes each", 1, Task::Queued(10_000)),
-    gateway("tls-reconnect-storm-100", "100 TLS clients come back at once", 60, Task::Lacking("TLS")).on_demand(),
-    gateway("bridge-offline-24h", "a bridge without uplink", 86_400, Task::Lacking("a bridge")).on_demand(),
-    gateway("bridge-offline-1h", "the same in short", 3600, Task::Lacking("a bridge")).on_demand(),
-    gateway("power-cut-1000", "a thousand power cuts", 0, Task::Lacking("storage that outlives the process")).on_demand(),
+    gateway("tls-reconnect-storm-100", "100 TLS clients come back at once", 60, Task::Lacking("needs TLS, which midge does not have")).on_demand(),
+    gateway("bridge-offline-24h", "a bridge without uplink", 86_400, Task::Lacking("needs a bridge, which midge does not have")).on_demand(),
+    gateway("bridge-offline-1h", "the same in short", 3600, Task::Lacking("needs a bridge, which midge does not have")).on_demand(),
+    gateway("power-cut-1000", "a thousand power cuts", 0, Task::Lacking("scripts/powercut does that")).on_demand(),
 
     field("conn-tcp-10k-100", "10,000 idle connections, 100 new a second", connections(10_000, 100, 300, 0.0)),
     field("p2p-1K-1K-1K-1K", "1,000 pairs, 1 message/s each", Task::Traffic(Traffic { shape: Shape::Pairs(1000), ..FIELD })),
