@@ -530,6 +530,12 @@ impl Broker {
         if !is_connected && bytes[0] != FIRST_BYTE_OF_CONNECT {
             return Err(CloseReason::first_packet_not_connect(bytes[0]));
         }
+        if is_connected && let Some(ack) = codec::short_ack(bytes) {
+            // At once: there are as many of them as of messages, and more.
+            self.clients.stats.packets_received += 1;
+            self.handle(id, &ack, now)?;
+            return Ok(codec::SHORT_ACK_LEN);
+        }
         let split = codec::split_frame(bytes, packet_size_max);
         let (body, len) = match split.map_err(|error| self.cannot_split(error, is_connected))? {
             Split::NeedMore => return Ok(0),

@@ -4,7 +4,7 @@
 use super::kind::{Kind, protocol_error};
 use super::reader::Reader;
 use super::writer::{put_frame, put_properties, put_u16};
-use super::{DecodeError, Direction, Properties, ReasonCode, Version};
+use super::{DecodeError, Direction, Packet, Properties, ReasonCode, Version};
 
 /// PUBACK, PUBREC, PUBREL, PUBCOMP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,28 @@ impl<'a> Ack<'a> {
     }
 }
 
+/// Bytes of an acknowledgement that says no more than what every version can. Most are of that kind.
+pub const SHORT_ACK_LEN: usize = 4;
+
+/// The acknowledgement of `SHORT_ACK_LEN` that `bytes` begin with, if they do.
+#[inline]
+pub fn short_ack(bytes: &[u8]) -> Option<Packet<'static>> {
+    let &[first_byte, 2, high, low] = bytes.first_chunk()? else { return None };
+    let packet_id = u16::from_be_bytes([high, low]);
+    if packet_id == 0 {
+        return None;
+    }
+    let ack = Ack { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY };
+    let of_kind = |kind: Kind| kind.first_byte() == first_byte;
+    match () {
+        () if of_kind(Kind::PubAck) => Some(Packet::PubAck(ack)),
+        () if of_kind(Kind::PubRec) => Some(Packet::PubRec(ack)),
+        () if of_kind(Kind::PubRel) => Some(Packet::PubRel(ack)),
+        () if of_kind(Kind::PubComp) => Some(Packet::PubComp(ack)),
+        () => None,
+    }
+}
+
 /// A reason code and properties, of which either may be missing in 5.0; 3.x has none.
 pub(super) fn decode_reason<'a>(
     reader: &mut Reader<'a>,
@@ -75,8 +97,32 @@ pub(super) fn put_reason(out: &mut Vec<u8>, version: Version, reason: ReasonCode
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Packet, PropertiesBuf, Property};
+    use super::super::{Packet, PropertiesBuf, Property, Split, decode, split_frame};
     use super::*;
+
+    #[test]
+    fn a_short_acknowledgement_is_what_it_is_in_every_version() {
+        let is_ack = |packet: &Packet| {
+            matches!(packet, Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubRel(_) | Packet::PubComp(_))
+        };
+        let ids = [[0, 0], [0, 0x34], [0x12, 0], [0x12, 0x34]];
+        let every = (0..=u8::MAX).flat_map(|first| [1, 2, 3].map(|remaining| (first, remaining)));
+        for ((first_byte, remaining), [high, low]) in every.flat_map(|head| ids.map(|id| (head, id))) {
+            let bytes = [first_byte, remaining, high, low, 0];
+            let short = short_ack(&bytes);
+            for version in [Version::V31, Version::V311, Version::V5] {
+                let Ok(Split::Frame { body, len }) = split_frame(&bytes, 0) else { unreachable!() };
+                let decoded = decode(first_byte, &bytes[body..len], version, Direction::ToServer);
+                match short {
+                    Some(packet) => assert_eq!((decoded, len), (Ok(packet), SHORT_ACK_LEN), "{bytes:x?}"),
+                    // 3.1 does not mind flags.
+                    None if version == Version::V31 => {}
+                    None => assert!(!(len == SHORT_ACK_LEN && decoded.as_ref().is_ok_and(is_ack)), "{bytes:x?}"),
+                }
+            }
+        }
+        assert!((0..SHORT_ACK_LEN).all(|len| short_ack(&[0x40, 2, 0, 1][..len]).is_none()));
+    }
 
     fn encoded(reason: ReasonCode, properties: Properties, version: Version) -> Vec<u8> {
         let mut out = Vec::new();

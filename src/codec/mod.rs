@@ -16,7 +16,7 @@ mod subscribe;
 mod version;
 mod writer;
 
-pub use ack::Ack;
+pub use ack::{Ack, SHORT_ACK_LEN, short_ack};
 pub use connack::ConnAck;
 pub use connect::{Connect, Will, connect_version};
 pub use disconnect::{Auth, Disconnect};
