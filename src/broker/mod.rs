@@ -547,8 +547,10 @@ impl Broker {
             self.connect(id, body, now);
             return Ok(len);
         }
-        let is_publish = codec::is_publish(bytes[0]);
-        let topic = is_publish.then(|| self.latest.topic_of(codec::publish_topic(body))).flatten();
+        let topic = match codec::is_publish(bytes[0]) {
+            true => self.latest.topic_of(codec::publish_topic(body)),
+            false => None,
+        };
         // Where it is decoded to it is handled: to move it would take longer than much of what is done with it.
         match &codec::decode_about(bytes[0], body, version, Direction::ToServer, topic.as_deref().map(String::as_str)) {
             Ok(packet) => self.handle(id, packet, now)?,

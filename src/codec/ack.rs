@@ -55,13 +55,12 @@ pub fn short_ack(bytes: &[u8]) -> Option<Packet<'static>> {
         return None;
     }
     let ack = Ack { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY };
-    let of_kind = |kind: Kind| kind.first_byte() == first_byte;
-    match () {
-        () if of_kind(Kind::PubAck) => Some(Packet::PubAck(ack)),
-        () if of_kind(Kind::PubRec) => Some(Packet::PubRec(ack)),
-        () if of_kind(Kind::PubRel) => Some(Packet::PubRel(ack)),
-        () if of_kind(Kind::PubComp) => Some(Packet::PubComp(ack)),
-        () => None,
+    match Kind::of(first_byte).filter(|kind| kind.first_byte() == first_byte)? {
+        Kind::PubAck => Some(Packet::PubAck(ack)),
+        Kind::PubRec => Some(Packet::PubRec(ack)),
+        Kind::PubRel => Some(Packet::PubRel(ack)),
+        Kind::PubComp => Some(Packet::PubComp(ack)),
+        _ => None,
     }
 }
 

@@ -73,11 +73,11 @@ pub fn give_back_stack() {
 pub fn give_back_program() {
     #[cfg(target_os = "linux")]
     {
-        let own = give_back_program as fn() as usize;
-        let is_own = |line: &String| mapping(line).is_some_and(|(range, _)| range.contains(&own));
+        let here = give_back_program as fn() as usize;
+        let is_own = |line: &String| mapping(line).is_some_and(|(range, _)| range.contains(&here));
         let maps: Vec<String> = lines_of("/proc/self/maps").collect();
-        let Some(file) = maps.iter().find(|line| is_own(line)).and_then(|line| Mapped::of(line)) else { return };
-        for range in unwritten(file.file, &maps, lines_of("/proc/self/smaps")) {
+        let Some(own) = maps.iter().find(|line| is_own(line)).and_then(|line| Mapped::of(line)) else { return };
+        for range in unwritten(own.file, &maps, lines_of("/proc/self/smaps")) {
             let start = std::ptr::without_provenance_mut(range.start);
             // SAFETY: pages that are those of the program's file and cannot be written to: they are the same when they are mapped
             // again, and nothing else comes to where they are.
