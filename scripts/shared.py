@@ -16,6 +16,18 @@ def neighbour(name):
     return module
 
 
+def interop():
+    """The module of scripts/interop, which installs clients and builds the broker; the folder that it installs into is there."""
+    module = neighbour("interop")
+    module.SCRATCH.mkdir(parents=True, exist_ok=True)
+    return module
+
+
+def midge():
+    """The path of the broker: what MIDGE names, or the release build, which is made if need be."""
+    return os.environ.get("MIDGE") or interop().broker_command()[0]
+
+
 def apt_install(*packages):
     """Installs with apt-get; if its lists are too old for that, with new ones."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

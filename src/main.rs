@@ -26,7 +26,10 @@ const EXIT_USAGE: u8 = 3;
 
 fn main() -> ExitCode {
     match begin() {
-        Ok(program) => program.serve(),
+        Ok(program) => {
+            os::give_back_memory();
+            program.serve()
+        }
         Err(code) => code,
     }
 }

@@ -263,9 +263,8 @@ impl Server {
             let timeout = self.timeout();
             if self.may_settle && timeout != Some(Duration::ZERO) {
                 self.may_settle = false;
-                // What the start took, or the load that is over: stack, heap and code.
+                // What the start took, or the load that is over.
                 give_back_stack();
-                give_back_memory();
                 give_back_program();
             }
             match self.poll.poll(&mut events, timeout) {

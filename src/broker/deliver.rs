@@ -42,32 +42,24 @@ pub(super) struct Route<'a> {
     message: Option<Message>,
     /// More than one subscriber gets it, so that its layouts are worth keeping.
     has_others: bool,
-    /// Somebody subscribes to its topic.
-    is_wanted: bool,
-    /// A full queue turned it away.
-    is_refused: bool,
-    /// The publisher must wait until this link's client has taken some of what waits for it.
-    wait_for: u32,
+    routed: Routed,
 }
 
-/// What became of a message that was routed: the fields of its `Route`.
+/// What became of a message.
+#[derive(Clone, Copy)]
 pub(super) struct Routed {
+    /// Somebody subscribes to its topic.
     pub is_wanted: bool,
+    /// A full queue turned it away.
     pub is_refused: bool,
+    /// The publisher must wait until this link's client has taken some of what waits for it.
     pub wait_for: u32,
 }
 
 impl<'a> Route<'a> {
     pub fn new(parts: MessageParts<'a>, publisher: u32) -> Route<'a> {
-        Route {
-            parts,
-            publisher,
-            message: None,
-            has_others: false,
-            is_wanted: false,
-            is_refused: false,
-            wait_for: NONE,
-        }
+        let routed = Routed { is_wanted: false, is_refused: false, wait_for: NONE };
+        Route { parts, publisher, message: None, has_others: false, routed }
     }
 
     pub fn qos(&self) -> QoS {
@@ -144,7 +136,7 @@ impl Broker {
                 index.for_each_share(filter, |id, share| clients.deliver_to_share(&mut route, id, share, now));
             }
         }
-        Routed { is_wanted: route.is_wanted, is_refused: route.is_refused, wait_for: route.wait_for }
+        route.routed
     }
 }
 
@@ -155,7 +147,7 @@ impl Clients {
         if subscriber.no_local && subscriber.session == route.publisher {
             return;
         }
-        route.is_wanted = true;
+        route.routed.is_wanted = true;
         if !self.may_read(subscriber.session, route.parts.topic.as_bytes()) {
             return;
         }
@@ -204,10 +196,10 @@ impl Clients {
             merged.subscription_id = 0;
             let mut own = Route::new(MessageParts { properties: &properties, ..route.parts }, route.publisher);
             self.deliver(&mut own, &merged, Via::subscription(0), now);
-            route.is_wanted |= own.is_wanted;
-            route.is_refused |= own.is_refused;
-            if own.wait_for != NONE {
-                route.wait_for = own.wait_for;
+            route.routed.is_wanted |= own.routed.is_wanted;
+            route.routed.is_refused |= own.routed.is_refused;
+            if own.routed.wait_for != NONE {
+                route.routed.wait_for = own.routed.wait_for;
             }
         }
     }
@@ -255,7 +247,7 @@ impl Clients {
             (false, _) => self.make_room(session_id, message.content_len(), 1, now),
         };
         if !has_room {
-            route.is_refused = true;
+            route.routed.is_refused = true;
             self.count_drop(session_id, route.parts.topic);
             return;
         }
@@ -265,7 +257,7 @@ impl Clients {
         let delivery = self.sessions[session_id as usize].delivery_mut();
         delivery.push(Queued { message, entry, via, qos, retain });
         if is_live && (level >= Level::Slow || is_high(delivery, config.max_queued_messages, config.max_queued_bytes)) {
-            route.wait_for = link;
+            route.routed.wait_for = link;
         }
     }
 

@@ -51,7 +51,7 @@ pub fn give_back_stack() {
         let address = std::hint::black_box(&raw const here).addr();
         // Another thread's is not in the list as a stack.
         let mut stacks = lines_of("/proc/self/maps").filter(|line| line.ends_with("[stack]"));
-        let Some((stack, _)) = stacks.next().as_deref().and_then(mapping) else { return };
+        let Some(stack) = stacks.next().as_deref().and_then(Mapping::of).map(|mapping| mapping.range) else { return };
         if !stack.contains(&address) {
             return;
         }
@@ -74,10 +74,10 @@ pub fn give_back_program() {
     #[cfg(target_os = "linux")]
     {
         let here = give_back_program as fn() as usize;
-        let is_own = |line: &String| mapping(line).is_some_and(|(range, _)| range.contains(&here));
         let maps: Vec<String> = lines_of("/proc/self/maps").collect();
-        let Some(own) = maps.iter().find(|line| is_own(line)).and_then(|line| Mapped::of(line)) else { return };
-        for range in unwritten(own.file, &maps, lines_of("/proc/self/smaps")) {
+        let mut mappings = maps.iter().filter_map(|line| Mapping::of(line));
+        let Some(own) = mappings.find(|mapping| mapping.range.contains(&here) && mapping.is_of_file()) else { return };
+        for range in unwritten(own.what, &maps, lines_of("/proc/self/smaps")) {
             let start = std::ptr::without_provenance_mut(range.start);
             // SAFETY: pages that are those of the program's file and cannot be written to: they are the same when they are mapped
             // again, and nothing else comes to where they are.
@@ -94,8 +94,8 @@ fn unwritten(file: &str, maps: &[String], smaps: impl Iterator<Item = String>) -
     let mut mapped = None;
     let (mut is_resident, mut is_unwritten) = (false, false);
     for line in smaps {
-        if let Some((range, _)) = mapping(&line) {
-            let is_candidate = Mapped::of(&line).is_some_and(|it| it.file == file && it.is_read_only);
+        if let Some(Mapping { range, access, what }) = Mapping::of(&line) {
+            let is_candidate = what == file && matches!(access, "r--p" | "r-xp");
             mapped = (is_candidate && maps.contains(&line)).then_some(range);
             (is_resident, is_unwritten) = (false, false);
             continue;
@@ -111,26 +111,6 @@ fn unwritten(file: &str, maps: &[String], smaps: impl Iterator<Item = String>) -
     found
 }
 
-/// What is mapped somewhere.
-#[cfg(target_os = "linux")]
-struct Mapped<'a> {
-    /// Device, inode and path.
-    file: &'a str,
-    /// To be read or run, and not to be shared.
-    is_read_only: bool,
-}
-
-#[cfg(target_os = "linux")]
-impl Mapped<'_> {
-    /// Nothing if it is of no file.
-    fn of(line: &str) -> Option<Mapped<'_>> {
-        let (access, rest) = mapping(line)?.1.split_once(' ')?;
-        let (_offset, file) = rest.split_once(' ')?;
-        let is_of_file = file.split_ascii_whitespace().nth(1).is_some_and(|inode| inode != "0");
-        is_of_file.then_some(Mapped { file, is_read_only: matches!(access, "r--p" | "r-xp") })
-    }
-}
-
 /// The lines of a list of the kernel's, as far as they can be read: none is held that is not looked at.
 #[cfg(target_os = "linux")]
 fn lines_of(path: &str) -> impl Iterator<Item = String> {
@@ -139,13 +119,30 @@ fn lines_of(path: &str) -> impl Iterator<Item = String> {
     file.into_iter().flat_map(|file| file.lines().map_while(Result::ok))
 }
 
-/// Where a mapping is, and what the line says after that: access, offset, device, inode and what it is of; nothing if the line is
-/// not the first about a mapping.
+/// What the first line about a mapping says.
 #[cfg(target_os = "linux")]
-fn mapping(line: &str) -> Option<(std::ops::Range<usize>, &str)> {
-    let (range, rest) = line.split_once(' ')?;
-    let (start, end) = range.split_once('-')?;
-    Some((usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?, rest))
+struct Mapping<'a> {
+    range: std::ops::Range<usize>,
+    /// What may be done with it, and whether it is shared.
+    access: &'a str,
+    /// Device, inode and path, or blanks and a name in brackets after the inode 0.
+    what: &'a str,
+}
+
+#[cfg(target_os = "linux")]
+impl Mapping<'_> {
+    /// Nothing if the line is not the first about a mapping.
+    fn of(line: &str) -> Option<Mapping<'_>> {
+        let mut words = line.splitn(4, ' ');
+        let (start, end) = words.next()?.split_once('-')?;
+        let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
+        let (access, _offset, what) = (words.next()?, words.next()?, words.next()?);
+        Some(Mapping { range, access, what })
+    }
+
+    fn is_of_file(&self) -> bool {
+        self.what.split_ascii_whitespace().nth(1).is_some_and(|inode| inode != "0")
+    }
 }
 
 /// glibc's cache of freed chunks, some of each small size, for the thread that freed them. `malloc_trim` does not look into it,
@@ -217,14 +214,14 @@ mod tests {
     #[test]
     fn a_mapping_is_told_from_what_is_said_of_it() {
         let line = "7ffd89471000-7ffd89492000 rw-p 00000000 00:00 0                          [stack]";
-        let (range, what) = mapping(line).unwrap();
-        assert_eq!(range, 0x7ffd_8947_1000..0x7ffd_8949_2000);
-        assert!(what.starts_with("rw-p "));
+        let mapping = Mapping::of(line).unwrap();
+        assert_eq!((mapping.range.clone(), mapping.access), (0x7ffd_8947_1000..0x7ffd_8949_2000, "rw-p"));
+        assert!(!mapping.is_of_file());
         for line in ["Size:                132 kB", "VmFlags: rd wr mr mw me gd ac", ""] {
-            assert_eq!(mapping(line), None);
+            assert!(Mapping::of(line).is_none());
         }
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        assert_eq!(maps.lines().filter_map(mapping).filter(|(_, what)| what.ends_with("[stack]")).count(), 1);
+        assert_eq!(maps.lines().filter_map(Mapping::of).filter(|mapping| mapping.what.ends_with("[stack]")).count(), 1);
     }
 
     #[test]
@@ -267,14 +264,15 @@ mod tests {
         let own = give_back_program as fn() as usize;
         let resident_kb = || {
             let mut lines = lines_of("/proc/self/smaps")
-                .skip_while(|line| mapping(line).is_none_or(|(range, _)| !range.contains(&own)))
+                .skip_while(|line| Mapping::of(line).is_none_or(|mapping| !mapping.range.contains(&own)))
                 .skip(1);
             let rss = lines.find_map(|line| line.strip_prefix("Rss:").map(str::to_string)).unwrap();
             rss.trim().trim_end_matches(" kB").parse::<u32>().unwrap()
         };
+        let before = resident_kb();
         // Others run in it meanwhile.
         let least = (0..100).map(|_| give_back_program()).map(|()| resident_kb()).min().unwrap();
-        assert!(least > 0);
+        assert!((1..before).contains(&least), "{least} of {before} kB");
     }
 
     #[test]
