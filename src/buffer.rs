@@ -49,6 +49,8 @@ impl Pool {
     const BYTES_MAX: usize = 1 << 20;
     /// What a single one may keep.
     const CAPACITY_MAX: usize = 16 << 10;
+    /// Buffers come and go in light traffic, too: so many bytes of them say nothing.
+    const BYTES_FEW: usize = 4 << 10;
 
     fn take_output(&mut self) -> Box<Output> {
         let buffer = self.output.pop().unwrap_or_default();
@@ -93,7 +95,8 @@ impl Pool {
         self.output.is_empty() && self.input.is_empty()
     }
 
-    /// Frees the spare buffers that were not needed since the last time; says whether they were most of what there was.
+    /// Frees the spare buffers that were not needed since the last time; says whether it has become quieter: no output was needed at
+    /// all, or most of much was not.
     pub fn trim(&mut self) -> bool {
         let held = self.bytes;
         let kept = self.output.len() - self.unused;
@@ -102,7 +105,8 @@ impl Pool {
         self.output.shrink_to(kept);
         self.bytes = self.output.iter().map(|buffer| buffer.size()).sum();
         self.unused = kept;
-        self.bytes <= held / 2
+        let freed = held - self.bytes;
+        kept == 0 || freed >= Pool::BYTES_FEW && freed >= self.bytes
     }
 }
 
@@ -271,6 +275,13 @@ impl OutBuf {
             output.shared_len += data.len() - from;
             output.shared.push_back(Placed { at: output.bytes.len(), data, from });
         }
+    }
+
+    /// The output if it is in one piece, as most are.
+    #[inline]
+    pub fn piece(&self) -> Option<&[u8]> {
+        let output = self.0.as_deref()?;
+        output.shared.is_empty().then(|| &output.bytes[output.head..])
     }
 
     /// The output as slices for one vectored write, some `WRITE_LEN` bytes at most; an empty list if there is none.

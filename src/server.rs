@@ -66,8 +66,13 @@ const GREEDY_PER_TURN: usize = READ_LEN;
 /// number of halvings of a read.
 const GREEDY_READ_MAX: Duration = Duration::from_micros(150);
 const HALVINGS_MAX: u8 = 5;
-/// How often spare memory is looked through while there is any: once the traffic is over, twice.
-const TRIM_INTERVAL: Millis = Millis(2000);
+/// How often spare memory is looked through while there is any: once the traffic is over, twice. Where traffic ends only to begin
+/// again, in a house where something reports every few seconds, it is looked through less and less often: what is given back
+/// would have to be fetched again each time.
+const TRIM_INTERVAL_MIN: Millis = Millis(2000);
+const TRIM_INTERVAL_MAX: Millis = Millis(64_000);
+/// So many intervals after memory was given back it is early to do it again.
+const TRIMS_EARLY: u64 = 8;
 /// Output that gathers before it is written, though there is more to read: a write of so much costs no more per byte than
 /// a larger one.
 const GATHERED_MAX: usize = 64 << 10;
@@ -76,6 +81,8 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// And from one that is about to be closed: more than the kernel keeps.
 const ACCEPTS_OF_LEAVING: usize = 2048;
 const EVENTS_PER_TURN: usize = 256;
+/// From so long a wait on, it may be longer by what the turn took that goes before it.
+const WAIT_LONG: Millis = Millis(1000);
 /// Full turns in a row after which timers are looked at all the same: 16,384 sockets.
 const CROWDED_TURNS_MAX: u32 = 64;
 /// How soon accepting is tried again when even the descriptor in reserve did not help.
@@ -116,6 +123,8 @@ pub struct Server {
     scratch: Vec<u8>,
     /// When memory is looked through for what was not needed of late.
     trim_at: Option<Millis>,
+    trim_interval: Millis,
+    given_back_at: Millis,
     /// The next wait is likely to be a long one: the first, and the first after it has become quieter.
     may_settle: bool,
     crowded_turns: u32,
@@ -189,6 +198,16 @@ fn peer(caller: Caller) -> Peer {
     }
 }
 
+/// Writes output that is in several pieces, or in none because the transport has some of its own; how much there was of it, and what
+/// came of it.
+#[inline(never)]
+fn write_pieces(transport: &mut Transport, output: &OutBuf) -> (usize, io::Result<usize>) {
+    let mut slices = [IoSlice::new(&[]); OutBuf::SLICES_MAX];
+    let count = output.slices(&mut slices);
+    let offered = slices[..count].iter().map(|slice| slice.len()).sum();
+    (offered, transport.write_vectored(&slices[..count]))
+}
+
 impl Server {
     /// # Errors
     /// When the system has no poll, no signal descriptor or no thread for what needs one.
@@ -231,6 +250,8 @@ impl Server {
             links: Vec::new(),
             scratch: vec![0; SCRATCH_LEN],
             trim_at: None,
+            trim_interval: TRIM_INTERVAL_MIN,
+            given_back_at: now,
             may_settle: true,
             crowded_turns: 0,
             reserve: Reserve::new(),
@@ -329,6 +350,9 @@ impl Server {
 
     /// Who called at the control socket is answered, a slice of each answer in a turn.
     fn turn_control(&mut self) {
+        if self.control.is_idle() {
+            return;
+        }
         self.control.turn(self.poll.registry(), FIRST_CONTROL, REQUEST_MAX, self.now);
         while let Some((slot, request, caller)) = self.control.take_request(self.now) {
             self.broker.set_memory_used(allocated());
@@ -341,9 +365,6 @@ impl Server {
             self.answers[slot] = Some(answer);
         }
         for (slot, open) in self.answers.iter_mut().enumerate() {
-            if !self.control.is_answering(slot) {
-                *open = None;
-            }
             let Some(answer) = open else { continue };
             let Some(out) = self.control.room(slot) else { continue };
             let progress = answer.go_on(&mut self.broker, out, self.now);
@@ -354,6 +375,11 @@ impl Server {
             }
         }
         self.control.write(self.now);
+        for (slot, open) in self.answers.iter_mut().enumerate() {
+            if !self.control.is_answering(slot) {
+                *open = None;
+            }
+        }
     }
 
     /// Flags and file are read again, and all that can change while the broker runs is taken over; or, if anything is wrong,
@@ -492,13 +518,17 @@ impl Server {
     /// Gives back memory that was not needed for a while; an idle broker that has none to give back does not wake up for it.
     fn trim(&mut self) {
         match self.trim_at {
-            None if self.broker.has_spare_memory() => self.trim_at = Some(self.now + TRIM_INTERVAL),
+            None if self.broker.has_spare_memory() => self.trim_at = Some(self.now + self.trim_interval),
             Some(at) if at <= self.now => {
                 let is_quieter = self.broker.trim();
-                self.trim_at = self.broker.has_spare_memory().then(|| self.now + TRIM_INTERVAL);
+                self.trim_at = self.broker.has_spare_memory().then(|| self.now + self.trim_interval);
                 if !is_quieter {
                     return;
                 }
+                let is_early = (self.now - self.given_back_at).0 < TRIMS_EARLY * self.trim_interval.0;
+                let next = if is_early { self.trim_interval.0 * 2 } else { self.trim_interval.0 / 2 };
+                self.trim_interval = Millis(next.clamp(TRIM_INTERVAL_MIN.0, TRIM_INTERVAL_MAX.0));
+                self.given_back_at = self.now;
                 while self.transports.last().is_some_and(Option::is_none) {
                     self.transports.pop();
                 }
@@ -536,8 +566,9 @@ impl Server {
     /// Nothing to wait for while something is left to do; else until the core's next deadline.
     fn timeout(&self) -> Option<Duration> {
         let is_busy = self.doors.has_work()
-            || self.control.has_work()
-            || self.answers.iter().flatten().any(|answer| answer.has_news(&self.broker))
+            || !self.control.is_idle()
+                && (self.control.has_work()
+                    || self.answers.iter().flatten().any(|answer| answer.has_news(&self.broker)))
             || self.broker.has_work();
         if is_busy || !self.ready.is_empty() || !self.greedy.is_empty() {
             return Some(Duration::ZERO);
@@ -553,7 +584,11 @@ impl Server {
             .chain(self.control.deadline())
             .chain(store)
             .min();
-        let deadline = deadline.map(|at| Duration::from_millis((at - self.clock()).0));
+        let deadline = deadline.map(|at| match at - self.now {
+            // The turn took some of that.
+            wait if wait < WAIT_LONG => Duration::from_millis((at - self.clock()).0),
+            wait => Duration::from_millis(wait.0),
+        });
         let log = logger::deadline().map(|at| at.saturating_duration_since(Instant::now()));
         deadline.into_iter().chain(log).min()
     }
@@ -590,7 +625,11 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        for number in 0..self.doors.numbers_end() {
+        let end = self.doors.numbers_end();
+        if end == 0 {
+            return;
+        }
+        for number in 0..end {
             if !self.doors.is_ready(number, self.now) {
                 continue;
             }
@@ -600,6 +639,7 @@ impl Server {
                 }
             }
         }
+        self.doors.rest();
     }
 
     /// Who waits at a socket that is no longer to be served is let in, and the socket closed.
@@ -805,6 +845,9 @@ impl Server {
 
     /// Links that waited for others handle the input they hold, and are read again.
     fn resume(&mut self) {
+        if !self.broker.has_resumed() {
+            return;
+        }
         let mut readable = std::mem::take(&mut self.links);
         self.broker.resume(&mut readable, self.now);
         readable.drain(..).for_each(|id| self.queue_read(id));
@@ -812,6 +855,9 @@ impl Server {
     }
 
     fn write_dirty(&mut self) {
+        if !self.broker.has_dirty() {
+            return;
+        }
         let mut dirty = std::mem::take(&mut self.links);
         self.broker.take_dirty(&mut dirty);
         dirty.drain(..).for_each(|id| self.write(id));
@@ -825,13 +871,12 @@ impl Server {
             return;
         }
         let output = self.broker.output(id);
-        let mut slices = [IoSlice::new(&[]); OutBuf::SLICES_MAX];
-        let count = output.slices(&mut slices);
-        if count == 0 && !transport.has_output() {
-            return;
-        }
-        let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-        match transport.write_vectored(&slices[..count]) {
+        let (offered, result) = match output.piece() {
+            Some(piece) => (piece.len(), transport.write_vectored(&[IoSlice::new(piece)])),
+            None if output.is_empty() && !transport.has_output() => return,
+            None => write_pieces(transport, output),
+        };
+        match result {
             Ok(written) => {
                 let is_writable = written == offered && !transport.has_output();
                 transport.edges.set(Edge::Writable, is_writable);
@@ -849,6 +894,9 @@ impl Server {
     /// The end of closed links: what they were told is on its way, and what they sent meanwhile is read, because a socket that
     /// is closed with unread input takes back what it sent last.
     fn free_closed(&mut self) {
+        if !self.broker.has_closing() {
+            return;
+        }
         let mut closed = std::mem::take(&mut self.links);
         self.broker.take_closing(&mut closed);
         for id in closed.drain(..) {

@@ -34,7 +34,8 @@ pub enum Level {
 
 /// Percent of the limit at which each level begins.
 const BEGINNINGS: [(Level, u64); 4] =
-    [(Level::Full, 100), (Level::Overflow, 95), (Level::NoQos0, 85), (Level::Slow, 75)];
+    [(Level::Full, 100), (Level::Overflow, 95), (Level::NoQos0, 85), (Level::Slow, SLOW_PERCENT)];
+const SLOW_PERCENT: u64 = 75;
 /// A level ends so many percent below its beginning, so that it does not come and go.
 const SLACK: u64 = 5;
 /// Output of one link at which messages wait in its queue while memory is short: what a slow link takes in a second.
@@ -49,6 +50,8 @@ const INPUT_SMALL: usize = 1 << 10;
 pub struct Memory {
     /// Bytes; 0 = no limit.
     limit: u64,
+    /// Below so many bytes in use there is plenty if there was.
+    slow_from: usize,
     level: Level,
     /// Bytes in use when they were last told, and the most that were ever told.
     used: usize,
@@ -61,10 +64,21 @@ pub struct Memory {
     pub answers_max: usize,
 }
 
+/// So many percent of a limit.
+fn part(limit: u64, percent: u64) -> u64 {
+    limit / 100 * percent
+}
+
+/// Where memory begins to be short, or the whole address space if that is less.
+fn slow_from(limit: u64) -> usize {
+    usize::try_from(part(limit, SLOW_PERCENT)).unwrap_or(usize::MAX)
+}
+
 impl Memory {
     pub fn new(limit: u64) -> Memory {
         Memory {
             limit,
+            slow_from: slow_from(limit),
             level: Level::Plenty,
             used: 0,
             used_max: 0,
@@ -95,6 +109,7 @@ impl Memory {
     /// The level follows when it is next told what is in use; without a limit there is none.
     pub fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
+        self.slow_from = slow_from(limit);
         if limit == 0 {
             *self = Memory::new(0);
         }
@@ -103,7 +118,7 @@ impl Memory {
     /// The level for so many bytes in use.
     fn level_at(&self, used: u64) -> Level {
         let reached = |slack: u64| {
-            let begins = |percent: u64| used >= self.limit / 100 * (percent - slack);
+            let begins = |percent: u64| used >= part(self.limit, percent - slack);
             BEGINNINGS.iter().find(|(_, percent)| begins(*percent)).map_or(Level::Plenty, |(level, _)| *level)
         };
         // Up at the beginning, down below it.
@@ -118,7 +133,7 @@ impl Broker {
         let memory = &mut self.clients.memory;
         memory.used = used;
         memory.used_max = memory.used_max.max(used);
-        if memory.limit != 0 {
+        if (used >= memory.slow_from || memory.level != Level::Plenty) && memory.limit != 0 {
             let level = memory.level_at(used as u64);
             if level != memory.level {
                 self.change_level(level, used as u64);

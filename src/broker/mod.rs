@@ -306,6 +306,12 @@ impl Broker {
         }
     }
 
+    /// Whether there is anything to `resume`.
+    #[inline]
+    pub fn has_resumed(&self) -> bool {
+        !self.resumed.is_empty()
+    }
+
     /// Handles the input a link holds, and looks for more retained messages it is owed.
     fn go_on(&mut self, id: LinkId, now: Millis) {
         let link = &mut self.clients.links[id as usize];
@@ -331,6 +337,12 @@ impl Broker {
         self.clients.turn_bytes
     }
 
+    /// Whether there is anything for `take_dirty`.
+    #[inline]
+    pub fn has_dirty(&self) -> bool {
+        !self.clients.dirty.is_empty() || self.clients.turn_bytes > 0
+    }
+
     /// Moves the links with unwritten output, each once, into `dirty`.
     pub fn take_dirty(&mut self, dirty: &mut Vec<LinkId>) {
         let Clients { links, dirty: own, .. } = &mut self.clients;
@@ -339,6 +351,12 @@ impl Broker {
             dirty.push(id);
         }
         self.clients.turn_bytes = 0;
+    }
+
+    /// Whether there is anything for `take_closing`.
+    #[inline]
+    pub fn has_closing(&self) -> bool {
+        !self.clients.closing.is_empty()
     }
 
     /// Moves the links that are to be closed once their output had its chance into `closing`; each is given back with `reap`.

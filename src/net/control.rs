@@ -59,6 +59,8 @@ impl ControlDoor {
 pub struct Control {
     door: Option<ControlDoor>,
     calls: [Option<Call>; CALLS_MAX],
+    /// Nobody calls, nor is accepting to be tried again: as it is in all turns of the loop but a few.
+    is_idle: bool,
 }
 
 struct Call {
@@ -86,7 +88,7 @@ enum Stage {
 
 impl Control {
     pub fn new(door: Option<ControlDoor>) -> Control {
-        Control { door, calls: Default::default() }
+        Control { door, calls: Default::default(), is_idle: false }
     }
 
     pub fn door(&self) -> Option<&ControlDoor> {
@@ -104,11 +106,13 @@ impl Control {
     /// From now on there is another door, or none. Those who are in go on.
     pub fn replace_door(&mut self, door: Option<ControlDoor>, registry: &Registry, first: usize) -> io::Result<()> {
         self.door = door;
+        self.is_idle = false;
         self.register(registry, first)
     }
 
     /// Remembers what an event says; `number` is that of its token, the first being 0.
     pub fn note(&mut self, number: usize, event: &mio::event::Event) {
+        self.is_idle = false;
         let Some(slot) = number.checked_sub(1) else {
             self.door.iter_mut().for_each(|door| door.is_ready = true);
             return;
@@ -138,7 +142,7 @@ impl Control {
     }
 
     fn accept(&mut self, registry: &Registry, first: usize, now: Millis) {
-        let Control { door: Some(door), calls } = self else { return };
+        let Control { door: Some(door), calls, .. } = self else { return };
         if door.retry_at.is_some_and(|at| at <= now) {
             (door.is_ready, door.retry_at) = (true, None);
         }
@@ -216,6 +220,13 @@ impl Control {
                 *slot = None;
             }
         }
+        let is_left_alone = self.door.as_ref().is_none_or(|door| !door.is_ready && door.retry_at.is_none());
+        self.is_idle = is_left_alone && self.calls.iter().all(Option::is_none);
+    }
+
+    /// Nothing has to be done until the next event, whatever the time.
+    pub fn is_idle(&self) -> bool {
+        self.is_idle
     }
 
     /// Something is left to do at once.
@@ -233,6 +244,9 @@ impl Control {
 
     /// When somebody is too slow, or accepting is to be tried again; nothing while nobody calls.
     pub fn deadline(&self) -> Option<Millis> {
+        if self.is_idle {
+            return None;
+        }
         let retry = self.door.as_ref().and_then(|door| door.retry_at);
         self.calls.iter().flatten().map(|call| call.deadline).chain(retry).min()
     }

@@ -103,6 +103,8 @@ struct Served {
 pub struct Doors {
     listeners: Slab<Served>,
     doors: Slab<Door>,
+    /// Nobody waits at a socket, and none is paused or to be closed: as it is in all turns of the loop but a few.
+    is_idle: bool,
     registry: Option<Registry>,
     first_token: usize,
     watch: Option<Watch>,
@@ -142,6 +144,7 @@ pub fn open(configs: &[ListenerConfig], inherited: Inherited) -> Result<Doors, O
     let mut doors = Doors {
         listeners: Slab::new(),
         doors: Slab::new(),
+        is_idle: false,
         registry: None,
         first_token: 0,
         watch: None,
@@ -488,6 +491,7 @@ impl Doors {
     fn add(&mut self, owner: ListenerId, listener: Listener) {
         tell_open(&listener, self.listeners[owner as usize].config.protocol);
         let number = self.doors.insert(Door::new(listener, owner));
+        self.is_idle = false;
         register(&self.registry, &mut self.doors[number].listener, self.first_token + SOCKETS + number);
     }
 
@@ -497,10 +501,14 @@ impl Doors {
             NOBODY => drop(self.doors.remove(number)),
             _ => self.doors[number].is_leaving = true,
         }
+        self.is_idle = false;
     }
 
     /// A socket that is to be closed by `close` after all who wait there were accepted.
     pub fn leaving(&self) -> Option<usize> {
+        if self.is_idle {
+            return None;
+        }
         self.doors.iter().find(|(_, door)| door.is_leaving).map(|(number, _)| number)
     }
 
@@ -548,6 +556,7 @@ impl Doors {
             _ => {
                 if let Some(door) = self.doors.get_mut(token - SOCKETS) {
                     door.has_waiting = true;
+                    self.is_idle = false;
                 }
             }
         }
@@ -634,6 +643,7 @@ impl Doors {
         for (_, door) in &mut self.doors {
             if door.owner == id && !places.iter().any(|place| door.listener.serves(place)) {
                 door.is_leaving = true;
+                self.is_idle = false;
             }
         }
     }
@@ -729,20 +739,30 @@ impl Doors {
 
     /// Something can be done at once.
     pub fn has_work(&self) -> bool {
-        self.is_due
-            || self.has_news
-            || self.leaving().is_some()
-            || self.doors.iter().any(|(_, door)| door.has_waiting && door.retry_at.is_none())
+        let has_waiting = || self.doors.iter().any(|(_, door)| door.has_waiting && door.retry_at.is_none());
+        self.is_due || self.has_news || !self.is_idle && (self.leaving().is_some() || has_waiting())
     }
 
     /// When something has to be done.
     pub fn deadline(&self) -> Option<Millis> {
-        self.doors.iter().filter_map(|(_, door)| door.retry_at).chain(self.look_at).min()
+        match self.is_idle {
+            true => self.look_at,
+            false => self.doors.iter().filter_map(|(_, door)| door.retry_at).chain(self.look_at).min(),
+        }
     }
 
-    /// Sockets have numbers below this.
+    /// Sockets at which somebody may wait have numbers below this.
     pub fn numbers_end(&self) -> usize {
-        self.doors.iter().map(|(number, _)| number + 1).max().unwrap_or(0)
+        match self.is_idle {
+            true => 0,
+            false => self.doors.iter().map(|(number, _)| number + 1).max().unwrap_or(0),
+        }
+    }
+
+    /// To be called once those who waited were let in, as far as that goes in one turn.
+    pub fn rest(&mut self) {
+        self.is_idle =
+            self.doors.iter().all(|(_, door)| !door.has_waiting && door.retry_at.is_none() && !door.is_leaving);
     }
 
     /// Whether somebody may wait at this socket, and is to be let in now.
