@@ -16,6 +16,7 @@
 //! rights.rs    password and access control files, read and put into the listeners' rules
 //! verifier.rs  the helper thread that checks passwords
 //! server.rs    THE LOOP: the only file that reads the clock or calls poll; the order of a turn
+//! trims.rs     when it looks for memory to give back
 //! net/         doors (all listeners: opening, reload, what is not there yet), listener and transport (TCP, Unix, WebSocket):
 //!              what turns sockets into MQTT bytes and back; control, the socket for whoever administers the broker;
 //!              websocket/ is the codec of that protocol, pure
@@ -34,7 +35,7 @@
 //! bin/         midge-load, the load program: a binary of its own on top of the codec
 //! ```
 //!
-//! Dependencies point down only: `main -> options, config, server`; `server -> admin, net, os, broker`;
+//! Dependencies point down only: `main -> options, config, server`; `server -> admin, net, os, broker, trims`;
 //! `net -> os, config, time`; `broker -> access, codec, topic, wheel, buffer, time, config, control, logger` (of that, only how a
 //! line is marked);
 //! `control -> config, spelling, topic`; `admin -> broker, control, logger, net`;
@@ -64,6 +65,7 @@ pub mod server;
 mod spelling;
 pub mod time;
 pub mod topic;
+mod trims;
 pub mod verifier;
 pub mod wheel;
 

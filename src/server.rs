@@ -41,6 +41,7 @@ use crate::os::{
 };
 use crate::rights;
 use crate::time::Millis;
+use crate::trims::Trims;
 use crate::verifier::Verifier;
 
 /// By default the broker takes no more than this part of the machine's memory: a gateway has other things to do.
@@ -66,13 +67,6 @@ const GREEDY_PER_TURN: usize = READ_LEN;
 /// number of halvings of a read.
 const GREEDY_READ_MAX: Duration = Duration::from_micros(150);
 const HALVINGS_MAX: u8 = 5;
-/// How often spare memory is looked through while there is any: once the traffic is over, twice. Where traffic ends only to begin
-/// again, in a house where something reports every few seconds, it is looked through less and less often: what is given back
-/// would have to be fetched again each time.
-const TRIM_INTERVAL_MIN: Millis = Millis(2000);
-const TRIM_INTERVAL_MAX: Millis = Millis(64_000);
-/// So many intervals after memory was given back it is early to do it again.
-const TRIMS_EARLY: u64 = 8;
 /// Output that gathers before it is written, though there is more to read: a write of so much costs no more per byte than
 /// a larger one.
 const GATHERED_MAX: usize = 64 << 10;
@@ -121,12 +115,11 @@ pub struct Server {
     /// Reused every turn.
     links: Vec<LinkId>,
     scratch: Vec<u8>,
-    /// When memory is looked through for what was not needed of late.
-    trim_at: Option<Millis>,
-    trim_interval: Millis,
-    given_back_at: Millis,
+    trims: Trims,
     /// The next wait is likely to be a long one: the first, and the first after it has become quieter.
     may_settle: bool,
+    /// Nothing but a look for memory has happened since the last of those.
+    is_settled: bool,
     crowded_turns: u32,
     reserve: Reserve,
     signals: Signals,
@@ -249,10 +242,9 @@ impl Server {
             greedy: VecDeque::new(),
             links: Vec::new(),
             scratch: vec![0; SCRATCH_LEN],
-            trim_at: None,
-            trim_interval: TRIM_INTERVAL_MIN,
-            given_back_at: now,
+            trims: Trims::default(),
             may_settle: true,
+            is_settled: false,
             crowded_turns: 0,
             reserve: Reserve::new(),
             signals,
@@ -283,16 +275,18 @@ impl Server {
         loop {
             let timeout = self.timeout();
             if self.may_settle && timeout != Some(Duration::ZERO) {
-                self.may_settle = false;
+                (self.may_settle, self.is_settled) = (false, true);
                 // What the start took, or the load that is over.
-                give_back_stack();
-                give_back_program();
+                give_back_stack(&mut self.scratch);
+                give_back_program(&mut self.scratch);
             }
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
             self.now = self.clock();
+            let is_look = events.is_empty() && self.trims.next().is_some_and(|at| at <= self.now);
+            self.is_settled &= is_look;
             let mut is_signalled = false;
             for event in &events {
                 match event.token() {
@@ -517,18 +511,15 @@ impl Server {
 
     /// Gives back memory that was not needed for a while; an idle broker that has none to give back does not wake up for it.
     fn trim(&mut self) {
-        match self.trim_at {
-            None if self.broker.has_spare_memory() => self.trim_at = Some(self.now + self.trim_interval),
+        match self.trims.next() {
+            None if !self.is_settled || self.broker.has_spare_memory() => self.trims.begin(self.now),
             Some(at) if at <= self.now => {
                 let is_quieter = self.broker.trim();
-                self.trim_at = self.broker.has_spare_memory().then(|| self.now + self.trim_interval);
+                // With no output needed it has become quieter: if nothing is left to look for, the next wait settles.
+                self.trims.looked(is_quieter, !self.broker.has_spare_memory(), self.now);
                 if !is_quieter {
                     return;
                 }
-                let is_early = (self.now - self.given_back_at).0 < TRIMS_EARLY * self.trim_interval.0;
-                let next = if is_early { self.trim_interval.0 * 2 } else { self.trim_interval.0 / 2 };
-                self.trim_interval = Millis(next.clamp(TRIM_INTERVAL_MIN.0, TRIM_INTERVAL_MAX.0));
-                self.given_back_at = self.now;
                 while self.transports.last().is_some_and(Option::is_none) {
                     self.transports.pop();
                 }
@@ -579,7 +570,7 @@ impl Server {
             .deadline()
             .into_iter()
             .chain(self.broker.next_deadline())
-            .chain(self.trim_at)
+            .chain(self.trims.next())
             .chain(self.watchdog_at)
             .chain(self.control.deadline())
             .chain(store)

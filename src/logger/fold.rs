@@ -97,6 +97,11 @@ impl Window {
     fn ends(&self) -> u64 {
         self.began + self.span_ms
     }
+
+    /// Until then it says something of lines to come: that of a place or class was crowded, so that the next is to be stricter.
+    fn matters_until(&self) -> u64 {
+        self.ends() + if self.is_subject { 0 } else { self.span_ms }
+    }
 }
 
 impl Subject {
@@ -165,6 +170,9 @@ impl Fold {
             self.close(key, now, write);
         }
         self.find_due();
+        // What a storm needed goes with it: windows that say nothing of lines to come, and their room.
+        self.windows.retain(|_, window| window.held > 0 || now < window.matters_until());
+        self.windows.shrink_to_fit();
     }
 
     /// The window of a bound, a new one if it has none and there is room.
@@ -232,8 +240,9 @@ impl Fold {
     /// Ends a window: the next one is stricter if this one held something, and begins with the next line if not.
     fn close(&mut self, key: u64, now: u64, write: &mut dyn FnMut(Kind, &str)) {
         let Some(window) = self.windows.get_mut(&key) else { return };
-        let is_recent = now < window.ends() + window.span_ms;
-        let is_crowded = is_recent && !window.is_subject && window.shown + window.shown_max / 4 > window.shown_max;
+        let is_crowded = now < window.matters_until()
+            && !window.is_subject
+            && window.shown + window.shown_max / 4 > window.shown_max;
         if window.held == 0 && !is_crowded {
             self.windows.remove(&key);
             return;
@@ -392,6 +401,18 @@ mod tests {
                 assert!(log.fold.windows.len() <= SUBJECTS_MAX + SITES_MAX);
             }
         }
+    }
+
+    #[test]
+    fn a_storm_leaves_no_room_behind() {
+        let mut log = Log::default();
+        for number in 0..10_000 {
+            log.note(client(1, number, number), "New client connected from an address of its own.");
+        }
+        assert!(log.fold.windows.len() >= SUBJECTS_MAX);
+        log.wait_until(10 * WINDOW_MS);
+        assert_eq!(log.fold.due(), None);
+        assert!(log.fold.windows.capacity() < 16, "{}", log.fold.windows.capacity());
     }
 
     #[test]

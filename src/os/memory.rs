@@ -42,16 +42,16 @@ pub fn give_back_pages(buffer: &mut [u8]) {
 }
 
 /// Gives back the pages of the main thread's stack that deeper calls have left behind. Never inlined: what a caller still needs is to be
-/// above the frame that is looked at, and not somewhere in it.
+/// above the frame that is looked at, and not somewhere in it. `room` is for what the kernel tells: to allocate would take memory.
 #[inline(never)]
-pub fn give_back_stack() {
+pub fn give_back_stack(room: &mut [u8]) {
     #[cfg(target_os = "linux")]
     {
         let here = 0u8;
         let address = std::hint::black_box(&raw const here).addr();
         // Another thread's is not in the list as a stack.
-        let mut stacks = lines_of("/proc/self/maps").filter(|line| line.ends_with("[stack]"));
-        let Some(stack) = stacks.next().as_deref().and_then(Mapping::of).map(|mapping| mapping.range) else { return };
+        let stack = list("/proc/self/maps", room).lines().find(|line| line.ends_with("[stack]")).and_then(Mapping::of);
+        let Some(stack) = stack.map(|mapping| mapping.range) else { return };
         if !stack.contains(&address) {
             return;
         }
@@ -64,59 +64,82 @@ pub fn give_back_stack() {
         // have returned.
         unsafe { libc::madvise(start, end.saturating_sub(stack.start), libc::MADV_DONTNEED) };
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = room;
 }
 
 /// Lets go of the pages of the program's file that nobody has written to. What only a start needs is then not counted as the process's
 /// own any more, and what is needed again is mapped again from the page cache, in pieces of 64 kB, when it is touched. What was written
 /// to stays, with all that is mapped next to it: relocated addresses, a debugger's breakpoints; and so does everything where the kernel
 /// does not tell that, or an emulator answers in its place. Libraries stay, too: another thread may be loading one.
-pub fn give_back_program() {
+/// `room` is for what the kernel tells, and its pages are given back, too. What has no room in it is left alone.
+pub fn give_back_program(room: &mut [u8]) {
     #[cfg(target_os = "linux")]
     {
-        let here = give_back_program as fn() as usize;
-        let maps: Vec<String> = lines_of("/proc/self/maps").collect();
-        let mut mappings = maps.iter().filter_map(|line| Mapping::of(line));
+        let here = give_back_program as fn(&mut [u8]) as usize;
+        let (for_maps, for_smaps) = room.split_at_mut(room.len() / 4);
+        let maps = list("/proc/self/maps", for_maps);
+        let mut mappings = maps.lines().filter_map(Mapping::of);
         let Some(own) = mappings.find(|mapping| mapping.range.contains(&here) && mapping.is_of_file()) else { return };
-        for range in unwritten(own.what, &maps, lines_of("/proc/self/smaps")) {
+        let ranges: Vec<_> = unwritten(own.what, maps, list("/proc/self/smaps", for_smaps)).collect();
+        give_back_pages(room);
+        // Last: what runs behind this is mapped again.
+        for range in ranges {
             let start = std::ptr::without_provenance_mut(range.start);
             // SAFETY: pages that are those of the program's file and cannot be written to: they are the same when they are mapped
             // again, and nothing else comes to where they are.
             unsafe { libc::madvise(start, range.len(), libc::MADV_DONTNEED) };
         }
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = room;
 }
 
 /// The mappings of `file` that nothing can be and nothing has been written to, of those that both lists of the kernel's have: the short
 /// one and the one that counts pages.
 #[cfg(target_os = "linux")]
-fn unwritten(file: &str, maps: &[String], smaps: impl Iterator<Item = String>) -> Vec<std::ops::Range<usize>> {
-    let mut found = Vec::new();
+fn unwritten(file: &str, maps: &str, smaps: &str) -> impl Iterator<Item = std::ops::Range<usize>> {
     let mut mapped = None;
     let (mut is_resident, mut is_unwritten) = (false, false);
-    for line in smaps {
-        if let Some(Mapping { range, access, what }) = Mapping::of(&line) {
+    smaps.lines().filter_map(move |line| {
+        if let Some(Mapping { range, access, what }) = Mapping::of(line) {
             let is_candidate = what == file && matches!(access, "r--p" | "r-xp");
-            mapped = (is_candidate && maps.contains(&line)).then_some(range);
+            mapped = (is_candidate && maps.lines().any(|other| other == line)).then_some(range);
             (is_resident, is_unwritten) = (false, false);
-            continue;
+            return None;
         }
         // Told in this order: pages in memory; of these, its own copies; copies that were swapped out.
         match line.split_once(':').map(|(name, count)| (name, count.trim())) {
             Some(("Rss", count)) => is_resident = count != "0 kB",
             Some(("Anonymous", count)) => is_unwritten = is_resident && count == "0 kB",
-            Some(("Swap", "0 kB")) if is_unwritten => found.extend(mapped.take()),
+            Some(("Swap", "0 kB")) if is_unwritten => return mapped.take(),
             _ => {}
         }
-    }
-    found
+        None
+    })
 }
 
-/// The lines of a list of the kernel's, as far as they can be read: none is held that is not looked at.
+/// A list of the kernel's, as many whole lines of it as can be read and have room.
 #[cfg(target_os = "linux")]
-fn lines_of(path: &str) -> impl Iterator<Item = String> {
-    use std::io::BufRead;
-    let file = std::fs::File::open(path).map(|file| std::io::BufReader::with_capacity(1024, file));
-    file.into_iter().flat_map(|file| file.lines().map_while(Result::ok))
+fn list<'a>(path: &str, room: &'a mut [u8]) -> &'a str {
+    use std::io::Read;
+    let mut len = 0;
+    if let Ok(mut file) = std::fs::File::open(path) {
+        while len < room.len()
+            && let Ok(count @ 1..) = file.read(&mut room[len..])
+        {
+            len += count;
+        }
+    }
+    let whole = room[..len].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    match std::str::from_utf8(&room[..whole]) {
+        Ok(lines) => lines,
+        // Behind that it is not known what a line is about.
+        Err(error) => {
+            let lines = std::str::from_utf8(&room[..error.valid_up_to()]).unwrap_or_default();
+            &lines[..lines.rfind('\n').map_or(0, |at| at + 1)]
+        }
+    }
 }
 
 /// What the first line about a mapping says.
@@ -248,37 +271,62 @@ mod tests {
             record("b", "r--s 00000000 fe:00 12 /usr/sbin/a midge", &clean),
             record("c", &format!("r--p 00008000 {own}"), &clean),
         ];
-        let smaps: Vec<String> = records.concat().lines().map(str::to_string).collect();
-        let found = |maps: &[String], smaps: &[String]| unwritten(own, maps, smaps.iter().cloned());
+        let smaps = records.concat();
+        let found = |maps: &str, smaps: &str| unwritten(own, maps, smaps).collect::<Vec<_>>();
         assert_eq!(found(&smaps, &smaps), [0x1000..0x1fff, 0x2000..0x2fff, 0xc000..0xcfff]);
         // The lists are of two processes: of an emulator, and of what it runs.
-        assert_eq!(found(&smaps[..8], &smaps), found(&smaps, &smaps)[..1]);
-        assert_eq!(found(&[], &smaps), []);
-        for len in 0..6 {
+        assert_eq!(found(&records[0], &smaps), found(&smaps, &smaps)[..1]);
+        assert_eq!(found("", &smaps), []);
+        for len in 0..records[0].find("Swap:").unwrap() {
             assert_eq!(found(&smaps, &smaps[..len]), [], "cut off");
         }
     }
 
     #[test]
+    fn a_list_has_as_many_whole_lines_as_there_is_room_for() {
+        let path = std::env::temp_dir().join(format!("midge-list-{}", std::process::id()));
+        for (content, room, lines) in [
+            (&b"ab\nc\n"[..], 5, "ab\nc\n"),
+            (b"ab\nc\n", 4, "ab\n"),
+            (b"ab\nc\n", 2, ""),
+            (b"ab\nc", 10, "ab\n"),
+            (b"ab\nc\xff\nd\n", 10, "ab\n"),
+            (b"\xff\nd\n", 10, ""),
+            (b"", 10, ""),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(list(path.to_str().unwrap(), &mut vec![0; room]), lines, "{content:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(list(path.to_str().unwrap(), &mut [0; 10]), "");
+    }
+
+    #[test]
     fn the_program_goes_on_when_its_pages_are_let_go() {
-        let own = give_back_program as fn() as usize;
-        let resident_kb = || {
-            let mut lines = lines_of("/proc/self/smaps")
+        let own = give_back_program as fn(&mut [u8]) as usize;
+        let mut room = vec![0; 1 << 20];
+        let resident_kb = |room: &mut [u8]| {
+            let mut lines = list("/proc/self/smaps", room)
+                .lines()
                 .skip_while(|line| Mapping::of(line).is_none_or(|mapping| !mapping.range.contains(&own)))
                 .skip(1);
-            let rss = lines.find_map(|line| line.strip_prefix("Rss:").map(str::to_string)).unwrap();
+            let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
             rss.trim().trim_end_matches(" kB").parse::<u32>().unwrap()
         };
-        let before = resident_kb();
+        let before = resident_kb(&mut room);
+        let mut given_back_kb = || {
+            give_back_program(&mut room);
+            resident_kb(&mut room)
+        };
         // Others run in it meanwhile.
-        let least = (0..100).map(|_| give_back_program()).map(|()| resident_kb()).min().unwrap();
+        let least = (0..100).map(|_| given_back_kb()).min().unwrap();
         assert!((1..before).contains(&least), "{least} of {before} kB");
     }
 
     #[test]
     fn what_is_on_a_stack_in_use_stays() {
         let used = std::hint::black_box([7u8; 5000]);
-        give_back_stack();
+        give_back_stack(&mut [0; 20_000]);
         assert!(used.iter().all(|&byte| byte == 7));
     }
 
