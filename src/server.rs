@@ -118,7 +118,7 @@ pub struct Server {
     trims: Trims,
     /// The next wait is likely to be a long one: the first, and the first after it has become quieter.
     may_settle: bool,
-    /// Nothing but a look for memory has happened since the last of those.
+    /// Nothing has happened since the last of those that could leave anything behind.
     is_settled: bool,
     crowded_turns: u32,
     reserve: Reserve,
@@ -285,8 +285,7 @@ impl Server {
                 _ => {}
             }
             self.now = self.clock();
-            let is_look = events.is_empty() && self.trims.next().is_some_and(|at| at <= self.now);
-            self.is_settled &= is_look;
+            self.is_settled &= self.leaves_nothing_behind(&events);
             let mut is_signalled = false;
             for event in &events {
                 match event.token() {
@@ -507,6 +506,12 @@ impl Server {
             Ok(_) => {}
             Err(error) => warn!("Warning: the subscription tree could not be printed: {error}."),
         }
+    }
+
+    /// Nothing happened but that it was time to look for memory, or to tell the service manager that the loop turns.
+    fn leaves_nothing_behind(&self, events: &Events) -> bool {
+        let is_past = |at: Option<Millis>| at.is_some_and(|at| at <= self.now);
+        events.is_empty() && (is_past(self.trims.next()) || is_past(self.watchdog_at))
     }
 
     /// Gives back memory that was not needed for a while; an idle broker that has none to give back does not wake up for it.
