@@ -15,7 +15,8 @@
 //! keeper.rs    the store's place in the loop: batches to the journal, and what waited for them
 //! rights.rs    password and access control files, read and put into the listeners' rules
 //! verifier.rs  the helper thread that checks passwords
-//! server.rs    THE LOOP: the only file that reads the clock or calls poll; the order of a turn
+//! server/      THE LOOP: the only module that reads the clock or calls poll; the order of a turn. Who comes (arrivals), bytes in and
+//!              out (transfer), another configuration (reload)
 //! trims.rs     when it looks for memory to give back
 //! net/         doors (all listeners: opening, reload, what is not there yet), listener and transport (TCP, Unix, WebSocket):
 //!              what turns sockets into MQTT bytes and back; control, the socket for whoever administers the broker;
