@@ -18,7 +18,7 @@
 //! server/      THE LOOP: the only module that reads the clock or calls poll; the order of a turn. Who comes (arrivals), bytes in and
 //!              out (transfer), another configuration (reload)
 //! trims.rs     when it looks for memory to give back
-//! net/         doors (all listeners: opening, reload, what is not there yet), listener and transport (TCP, Unix, WebSocket):
+//! net/         doors/ (all listeners: opening and reload in plan, what is not there yet in look), listener and transport (TCP, Unix, WebSocket):
 //!              what turns sockets into MQTT bytes and back; control, the socket for whoever administers the broker;
 //!              websocket/ is the codec of that protocol, pure
 //! os/          what else the system is asked for and told: signals, users, the background, pid file, service manager,
