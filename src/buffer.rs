@@ -53,8 +53,8 @@ impl Pool {
     const BYTES_FEW: usize = 4 << 10;
 
     fn take_output(&mut self) -> Box<Output> {
-        let buffer = self.output.pop().unwrap_or_default();
-        self.bytes = self.bytes.saturating_sub(buffer.size());
+        let Some(buffer) = self.output.pop() else { return Box::default() };
+        self.bytes -= buffer.size();
         self.unused = self.unused.min(self.output.len());
         buffer
     }
@@ -73,8 +73,8 @@ impl Pool {
     }
 
     fn take_input(&mut self) -> Box<Input> {
-        let buffer = self.input.pop().unwrap_or_default();
-        self.bytes = self.bytes.saturating_sub(buffer.size());
+        let Some(buffer) = self.input.pop() else { return Box::default() };
+        self.bytes -= buffer.size();
         buffer
     }
 
