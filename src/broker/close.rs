@@ -4,9 +4,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::input::CONNECT_PACKET_MAX;
 use super::link::{LinkId, Paused, Peer, State};
 use super::session::{after, whole_seconds};
-use super::{Broker, CONNECT_PACKET_MAX, NONE};
+use super::{Broker, NONE};
 use crate::codec::{self, DecodeError, Direction, Disconnect, Packet, PropertiesBuf, Property, QoS, ReasonCode, Split};
 use crate::config::Config;
 use crate::logger::notice;

@@ -47,7 +47,7 @@ impl Broker {
 
     /// The same, for the first time or once its login was looked at.
     pub(super) fn handle_connect(&mut self, id: LinkId, body: &[u8], now: Millis) {
-        match codec::decode(super::FIRST_BYTE_OF_CONNECT, body, Version::V311, Direction::ToServer) {
+        match codec::decode(super::input::FIRST_BYTE_OF_CONNECT, body, Version::V311, Direction::ToServer) {
             Ok(Packet::Connect(connect)) => {
                 if let Err(reason) = self.accept(id, &connect, body, now) {
                     self.refuse(id, reason.with_caller(connect.client_id), now);
@@ -366,7 +366,7 @@ impl Broker {
 
 /// What the client calls itself in the body of its CONNECT; nothing if that is malformed.
 pub(super) fn client_id_of(body: &[u8]) -> &str {
-    match codec::decode(super::FIRST_BYTE_OF_CONNECT, body, Version::V311, Direction::ToServer) {
+    match codec::decode(super::input::FIRST_BYTE_OF_CONNECT, body, Version::V311, Direction::ToServer) {
         Ok(Packet::Connect(connect)) => connect.client_id,
         _ => "",
     }
