@@ -6,11 +6,11 @@ use std::rc::Rc;
 use slab::Slab;
 
 use super::NONE;
-use super::deliver::Layouts;
 use super::hash::Seed;
 use super::link::{Link, LinkId, Paused, Peer, State};
 use super::memory::Memory;
 use super::message::Spares;
+use super::outgoing::Layouts;
 use super::peak::Peak;
 use super::session::Session;
 use super::stats::Stats;

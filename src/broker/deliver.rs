@@ -1,28 +1,20 @@
 //! The way of a message to its subscribers: at once into the output of those who can take it, into the session's queue
-//! for the others. A message for several is encoded once for each layout ({3.x, 5.0} x {QoS 0, QoS > 0}) and copied with its packet
-//! id patched in; large payloads are not copied at all. QoS 0 to a client that keeps up allocates nothing.
+//! for the others. QoS 0 to a client that keeps up allocates nothing.
 //!
 //! Per message and subscriber: one copy of the packet into the output; QoS > 0 one shared `Message` for all subscribers.
 //! Never closes a link and never looks at the publisher's link.
 
-use super::alias::Outgoing as Alias;
 use super::clients::Clients;
-use super::hash::Seed;
 use super::index::Subscriber;
-use super::link::{Link, LinkId};
 use super::memory::Level;
-use super::message::{Content, Message, MessageParts, Spares};
-use super::mount::cut_off;
+use super::message::{Message, MessageParts, Spares};
+use super::outgoing::{Outgoing, SHARE_MIN};
 use super::session::{Delivery, Inflight, Queued, Via, WindowLimits};
 use super::{Broker, NONE};
-use crate::codec::{Ack, Packet, Properties, PropertiesBuf, Property, PublishHeader, QoS, ReasonCode};
+use crate::codec::{Ack, Packet, Properties, PropertiesBuf, Property, QoS, ReasonCode};
 use crate::config::QueuePolicy;
 use crate::logger::notice;
 use crate::time::Millis;
-
-/// From this payload size on, output refers to the message instead of copying it: below, the copy is cheaper than
-/// another slice in the write.
-const SHARE_MIN: usize = 4096;
 
 /// How many times the messages may be queued, within the same bytes, for a client whose acknowledgements the broker itself left
 /// unread: more than one read-ahead buffer holds of them.
@@ -30,9 +22,6 @@ const UNHEARD_ALLOWANCE: u32 = 16;
 
 /// How many times the messages may be queued for a client that reads when their publisher cannot wait: a will.
 const UNPAUSABLE_ALLOWANCE: u32 = 2;
-
-/// What a Topic Alias adds at most: the property, and a longer length of properties and packet.
-const ALIAS_LEN: usize = 3 + 2;
 
 /// One message on its way to all its subscribers.
 pub(super) struct Route<'a> {
@@ -77,34 +66,6 @@ impl<'a> Route<'a> {
     fn message(&mut self, spares: &mut Spares) -> Message {
         self.message.get_or_insert_with(|| Message::from_spares(&self.parts, spares)).clone()
     }
-}
-
-/// The encoded forms of the message that is being routed.
-#[derive(Default)]
-pub(super) struct Layouts {
-    bytes: Vec<u8>,
-    known: [Option<Layout>; 4],
-    topic_hash: Option<u32>,
-}
-
-#[derive(Clone, Copy)]
-struct Layout {
-    start: usize,
-    end: usize,
-    packet_id_at: usize,
-}
-
-/// One PUBLISH to one client.
-struct Outgoing<'a> {
-    content: Content<'a>,
-    message: Option<&'a Message>,
-    dup: bool,
-    qos: QoS,
-    retain: bool,
-    packet_id: u16,
-    subscription_id: u32,
-    /// Others get the same message now.
-    is_shared: bool,
 }
 
 impl Broker {
@@ -454,148 +415,6 @@ impl Clients {
         } else {
             self.complete(session_id, at, now);
         }
-    }
-
-    /// Appends a PUBLISH to the link's output; false if it is larger than the client takes, and counts as delivered.
-    /// [MQTT-3.1.2-24] [MQTT-3.1.2-25] (5.0)
-    fn write_publish(&mut self, id: LinkId, outgoing: &Outgoing, now: Millis) -> bool {
-        let Clients { links, pool, layouts, hop_properties, stats, turn_bytes, seed, .. } = self;
-        let link = &mut links[id as usize];
-        let content = outgoing.content;
-        let mut header = PublishHeader {
-            dup: outgoing.dup,
-            qos: outgoing.qos,
-            retain: outgoing.retain,
-            topic: content.topic,
-            packet_id: outgoing.packet_id,
-            hop_properties: &[],
-            properties: content.properties,
-            payload_len: content.payload.len(),
-        };
-        let mut is_plain = true;
-        if link.has_mount {
-            match cut_off(link, content.topic) {
-                Some(topic) => header.topic = topic,
-                None => return false,
-            }
-            // The topic is another one than that of the layouts.
-            is_plain = false;
-        }
-        if link.version.has_properties() {
-            outgoing.hop_into(hop_properties, now);
-            is_plain &= hop_properties.as_properties().is_empty();
-            let hop = hop_properties.as_properties().as_bytes();
-            let len = PublishHeader { hop_properties: hop, ..header }.packet_len(link.version);
-            if len > link.packet_size_max as usize {
-                let topic = String::from_utf8_lossy(content.topic);
-                log::debug!("A message of topic '{topic}' is larger than {} takes; not sent.", link.peer);
-                return false;
-            }
-            let alias = match link.topic_alias_max {
-                0 => Alias::Plain,
-                _ if len + ALIAS_LEN > link.packet_size_max as usize => Alias::Plain,
-                maximum => {
-                    // Aliases go by the whole topic, also below a mount point.
-                    let hash = layouts.topic_hash(content.topic, outgoing.is_shared, seed);
-                    link.aliases_mut().outgoing(content.topic, hash, maximum)
-                }
-            };
-            match alias {
-                Alias::Plain => {}
-                Alias::Introduce(alias) => {
-                    is_plain = false;
-                    hop_properties.push(Property::TopicAlias(alias));
-                }
-                Alias::Use(alias) => {
-                    is_plain = false;
-                    header.topic = b"";
-                    hop_properties.push(Property::TopicAlias(alias));
-                }
-            }
-            header.hop_properties = hop_properties.as_properties().as_bytes();
-        } else if header.packet_len(link.version) > link.packet_size_max as usize {
-            return false;
-        }
-        stats.publishes_sent += 1;
-        stats.publish_bytes_sent += content.payload.len() as u64;
-        stats.packets_sent += 1;
-        link.unwritten_packets += 1;
-        link.publishes_sent = link.publishes_sent.wrapping_add(1);
-        let before = link.output.own_len();
-        let output = &mut link.output;
-        match outgoing.message {
-            Some(message) if content.payload.len() >= SHARE_MIN => {
-                header.encode(link.version, output.tail(pool));
-                let (payload, from) = message.shared_payload();
-                output.append_shared(payload, from, pool);
-            }
-            _ if is_plain && outgoing.is_shared => layouts.append(&header, link, content.payload, pool),
-            _ => {
-                let tail = output.tail(pool);
-                header.encode(link.version, tail);
-                tail.extend_from_slice(content.payload);
-            }
-        }
-        *turn_bytes += link.output.own_len() - before;
-        if !link.is_dirty {
-            self.mark_dirty(id);
-        }
-        true
-    }
-}
-
-impl Outgoing<'_> {
-    /// The properties that are this hop's, but for the alias.
-    #[inline]
-    fn hop_into(&self, properties: &mut PropertiesBuf, now: Millis) {
-        properties.clear();
-        if self.content.expires_at != Millis::NEVER {
-            // [MQTT-3.3.2-6] (5.0)
-            let left_ms = (self.content.expires_at - now).0;
-            properties.push(Property::MessageExpiryInterval(left_ms.div_ceil(1000) as u32));
-        }
-        if self.subscription_id != 0 {
-            properties.push(Property::SubscriptionIdentifier(self.subscription_id));
-        }
-    }
-}
-
-impl Layouts {
-    pub(super) fn forget(&mut self) {
-        self.bytes.clear();
-        self.known = [None; 4];
-        self.topic_hash = None;
-    }
-
-    /// The hash of the topic, computed once while its message is routed.
-    fn topic_hash(&mut self, topic: &[u8], is_shared: bool, seed: &Seed) -> u32 {
-        match is_shared {
-            true => *self.topic_hash.get_or_insert_with(|| seed.hash(0, topic)),
-            false => seed.hash(0, topic),
-        }
-    }
-
-    /// Appends the message in the layout the link wants, encoded once and patched.
-    fn append(&mut self, header: &PublishHeader, link: &mut Link, payload: &[u8], pool: &mut crate::buffer::Pool) {
-        let has_packet_id = header.qos > QoS::AtMostOnce;
-        let number = link.version.has_properties() as usize * 2 + has_packet_id as usize;
-        let tail = link.output.tail(pool);
-        let at = tail.len();
-        if let Some(layout) = self.known[number] {
-            tail.extend_from_slice(&self.bytes[layout.start..layout.end]);
-            tail[at] = 0x30 | (header.qos as u8) << 1 | header.retain as u8;
-            if has_packet_id {
-                let packet_id_at = at + layout.packet_id_at;
-                tail[packet_id_at..packet_id_at + 2].copy_from_slice(&header.packet_id.to_be_bytes());
-            }
-            return;
-        }
-        header.encode(link.version, tail);
-        tail.extend_from_slice(payload);
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&tail[at..]);
-        let packet_id_at = header.packet_id_at(link.version);
-        self.known[number] = Some(Layout { start, end: self.bytes.len(), packet_id_at });
     }
 }
 

@@ -5,7 +5,7 @@
 //! ```text
 //! denial -> callers                                                  who may not even connect
 //! receive -> input -> connect / publish / subscribe / acknowledge / close     one file a packet direction
-//!            publish -> latest, index, retained -> deliver -> link.output    or session queue
+//!            publish -> latest, index, retained -> deliver -> outgoing -> link.output    or session queue
 //! wrote   -> flow -> deliver (what waited)                           pausing, stalls, what may go on
 //! receive -> rate                                                    publishers that are too fast
 //! take_login, login -> connect                                       passwords, checked elsewhere
@@ -41,6 +41,7 @@ mod memory;
 mod message;
 mod mount;
 mod order;
+mod outgoing;
 mod owed;
 mod peak;
 mod publish;
