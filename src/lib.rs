@@ -72,3 +72,8 @@ pub mod wheel;
 
 /// The version of the program, as log lines and `--version` show it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The exit code when what is needed is not to be had, now or any more, or what was asked for cannot be done.
+pub const EXIT_FAILURE: u8 = 1;
+/// And when it was asked for in a wrong way: a flag, a line of a file.
+pub const EXIT_USAGE: u8 = 3;

@@ -14,15 +14,10 @@ use midge::net::{self, Control, ControlDoor, Inherited};
 use midge::options::{self, Parsed, Settings, Store, UsageError};
 use midge::os::{self, Counting, Daemon, DiskFiles, Notify, Owner, PidFile, Privileges, Signals, UserError};
 use midge::server::{self, Server, Start};
-use midge::{VERSION, commands, logger, rights};
+use midge::{EXIT_FAILURE, EXIT_USAGE, VERSION, commands, logger, rights};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// Something the broker needs is not to be had, now or any more.
-const EXIT_FAILURE: u8 = 1;
-/// The command line is wrong.
-const EXIT_USAGE: u8 = 3;
 
 fn main() -> ExitCode {
     match begin() {

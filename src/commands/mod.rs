@@ -11,11 +11,7 @@ use getopts::{Fail, Matches, Options, ParsingStyle};
 
 use crate::options::{flag_usage, push_help};
 use crate::spelling::distance;
-
-/// What was asked for cannot be done.
-const EXIT_FAILURE: u8 = 1;
-/// It was asked for in a wrong way.
-const EXIT_USAGE: u8 = 3;
+use crate::{EXIT_FAILURE, EXIT_USAGE};
 
 /// A command by its name: what it does with the arguments behind that, and the exit code.
 pub struct Command {

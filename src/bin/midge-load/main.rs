@@ -39,14 +39,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use engine::Target;
-use midge::VERSION;
 use midge::os::raise_descriptor_limit;
+use midge::{EXIT_FAILURE, EXIT_USAGE, VERSION};
 use options::{Order, Parsed};
 use report::{Object, Outcome, Report};
 use run::Settings;
-
-const EXIT_FAILURE: u8 = 1;
-const EXIT_USAGE: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments: Result<Vec<String>, _> = env::args_os().skip(1).map(|argument| argument.into_string()).collect();

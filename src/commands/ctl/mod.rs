@@ -339,7 +339,7 @@ fn unreachable(path: &Path, error: &io::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::EXIT_USAGE;
+    use crate::EXIT_USAGE;
     use crate::control::{LOG_WORDS, WORDS};
 
     fn refused(line: &str) -> String {
