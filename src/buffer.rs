@@ -95,8 +95,8 @@ impl Pool {
         self.output.is_empty() && self.input.is_empty()
     }
 
-    /// Frees the spare buffers that were not needed since the last time; says whether it has become quieter: no output was needed at
-    /// all, or most of much was not.
+    /// Frees the spare buffers that were not needed since the last time; says whether they were most of what there was, and that not
+    /// few bytes.
     pub fn trim(&mut self) -> bool {
         let held = self.bytes;
         let kept = self.output.len() - self.unused;
@@ -106,7 +106,7 @@ impl Pool {
         self.bytes = self.output.iter().map(|buffer| buffer.size()).sum();
         self.unused = kept;
         let freed = held - self.bytes;
-        kept == 0 || freed >= Pool::BYTES_FEW && freed >= self.bytes
+        freed >= Pool::BYTES_FEW && freed >= self.bytes
     }
 }
 
@@ -402,6 +402,28 @@ mod tests {
             assert_eq!(written(&mut out, step), b"head1 PAYLOADLOAD head2 D!", "{step}");
         }
         assert_eq!(Rc::strong_count(&payload), 1);
+    }
+
+    #[test]
+    fn the_pool_knows_what_it_holds() {
+        let mut pool = Pool::default();
+        let held = |pool: &Pool| {
+            let output: usize = pool.output.iter().map(|buffer| buffer.size()).sum();
+            output + pool.input.iter().map(|buffer| buffer.size()).sum::<usize>()
+        };
+        let (mut out, mut input) = (OutBuf::default(), InBuf::default());
+        for round in 0..3 {
+            out.tail(&mut pool).extend(vec![7; 3000]);
+            input.append(b"the beginning of a packet", &mut pool);
+            assert_eq!(pool.bytes, held(&pool), "{round}");
+            out.advance(3000, &mut pool);
+            input.consume(25, &mut pool);
+            assert_eq!(pool.bytes, held(&pool), "{round}");
+            assert!(pool.bytes > 3000);
+        }
+        // One buffer was needed, and then none; neither is much.
+        assert!(!pool.trim() && pool.bytes == held(&pool) && !pool.is_empty());
+        assert!(!pool.trim() && pool.bytes == 0 && pool.is_empty());
     }
 
     #[test]

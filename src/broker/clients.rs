@@ -114,6 +114,7 @@ impl Clients {
         self.links.shrink_to_fit();
         self.links_peak.begin_anew(self.links.len());
         self.abandoned_bytes = 0;
+        self.memory.begin_anew();
         self.sessions.shrink_to_fit();
         self.session_by_client_id.shrink();
         self.wheel.shrink();
@@ -123,9 +124,12 @@ impl Clients {
         (self.layouts, self.hop_properties) = Default::default();
     }
 
-    /// Most of the links there were since memory was last given back are gone, or much that waited for sessions.
+    /// Most of the links there were since memory was last given back are gone, or most of the memory, or much that waited for
+    /// sessions.
     pub fn has_shrunk(&self) -> bool {
-        self.links_peak.is_past(self.links.len(), LINKS_FEW) || self.abandoned_bytes > ABANDONED_BYTES_FEW
+        self.links_peak.is_past(self.links.len(), LINKS_FEW)
+            || self.memory.has_shrunk()
+            || self.abandoned_bytes > ABANDONED_BYTES_FEW
     }
 
     /// Frees a link whose close is done.

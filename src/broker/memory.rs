@@ -15,6 +15,7 @@
 use super::Broker;
 use super::close::CloseReason;
 use super::link::{Link, LinkId};
+use super::peak::Peak;
 use crate::codec::QoS;
 use crate::time::Millis;
 
@@ -36,6 +37,8 @@ pub enum Level {
 const BEGINNINGS: [(Level, u64); 4] =
     [(Level::Full, 100), (Level::Overflow, 95), (Level::NoQos0, 85), (Level::Slow, SLOW_PERCENT)];
 const SLOW_PERCENT: u64 = 75;
+/// So many bytes that were freed are left to the allocator, which has use for them.
+const FREED_FEW: usize = 256 << 10;
 /// A level ends so many percent below its beginning, so that it does not come and go.
 const SLACK: u64 = 5;
 /// Output of one link at which messages wait in its queue while memory is short: what a slow link takes in a second.
@@ -56,6 +59,8 @@ pub struct Memory {
     /// Bytes in use when they were last told, and the most that were ever told.
     used: usize,
     used_max: usize,
+    /// The most since memory was last given back.
+    peak: Peak,
     /// The worst level that was logged since there was plenty.
     logged: Level,
     /// Output of one link at which messages wait in its queue.
@@ -82,6 +87,7 @@ impl Memory {
             level: Level::Plenty,
             used: 0,
             used_max: 0,
+            peak: Peak::default(),
             logged: Level::Plenty,
             output_high: Link::OUTPUT_HIGH,
             answers_max: Link::OUTPUT_MAX,
@@ -99,6 +105,17 @@ impl Memory {
 
     pub fn used_max(&self) -> usize {
         self.used_max
+    }
+
+    /// Most of what was in use since memory was last given back is not any more, whatever it was.
+    #[inline]
+    pub fn has_shrunk(&self) -> bool {
+        self.peak.is_past(self.used, FREED_FEW)
+    }
+
+    /// Memory is given back.
+    pub fn begin_anew(&mut self) {
+        self.peak.begin_anew(self.used);
     }
 
     #[inline]
@@ -133,6 +150,7 @@ impl Broker {
         let memory = &mut self.clients.memory;
         memory.used = used;
         memory.used_max = memory.used_max.max(used);
+        memory.peak.note(used);
         if (used >= memory.slow_from || memory.level != Level::Plenty) && memory.limit != 0 {
             let level = memory.level_at(used as u64);
             if level != memory.level {

@@ -125,6 +125,8 @@ pub struct Broker {
     started_at: Millis,
     /// Bytes of log lines that were written.
     log_bytes: u64,
+    /// Bytes received and sent when memory was last looked through.
+    moved_at_trim: u64,
 }
 
 impl Broker {
@@ -147,6 +149,7 @@ impl Broker {
             random: seed ^ 0x9E37_79B9_7F4A_7C15,
             started_at: Millis(0),
             log_bytes: 0,
+            moved_at_trim: 0,
         }
     }
 
@@ -373,14 +376,16 @@ impl Broker {
         !self.clients.pool.is_empty() || self.has_shrunk()
     }
 
-    /// Gives up spare buffers that were not needed since the last time. When those were most of them, or most links or most
-    /// of something else are gone, it has become quieter, and what the traffic left behind goes, too: empty queues, and room for more links and
-    /// subscriptions than there are. Nothing that is in use goes, whatever the traffic.
+    /// Gives up spare buffers that were not needed since the last time. When nobody said anything since then, or those were most of
+    /// many, or most links or most of something else are gone, it has become quieter, and what the traffic left behind goes, too: empty
+    /// queues, and room for more links and subscriptions than there are. Nothing that is in use goes, whatever the traffic.
     /// Says whether it went so far.
     pub fn trim(&mut self) -> bool {
-        let is_quieter = self.clients.pool.trim();
+        let moved = self.clients.stats.bytes_received.wrapping_add(self.clients.stats.bytes_sent);
+        let is_silent = std::mem::replace(&mut self.moved_at_trim, moved) == moved;
+        let has_freed_most = self.clients.pool.trim();
         self.clients.spares = Default::default();
-        if !is_quieter && !self.has_shrunk() {
+        if !is_silent && !has_freed_most && !self.has_shrunk() {
             return false;
         }
         self.clients.shrink();

@@ -6,11 +6,13 @@ pub struct Peak(usize);
 
 impl Peak {
     /// There are `count` of it.
+    #[inline]
     pub fn note(&mut self, count: usize) {
         self.0 = self.0.max(count);
     }
 
     /// Less than half is left, not counting `few`, whose memory is not looked after.
+    #[inline]
     pub fn is_past(&self, count: usize, few: usize) -> bool {
         self.0 > 2 * count + few
     }

@@ -78,10 +78,9 @@ pub fn give_back_program(room: &mut [u8]) {
     {
         let here = give_back_program as fn(&mut [u8]) as usize;
         let (for_maps, for_smaps) = room.split_at_mut(room.len() / 4);
-        let maps = list("/proc/self/maps", for_maps);
-        let mut mappings = maps.lines().filter_map(Mapping::of);
-        let Some(own) = mappings.find(|mapping| mapping.range.contains(&here) && mapping.is_of_file()) else { return };
-        let ranges: Vec<_> = unwritten(own.what, maps, list("/proc/self/smaps", for_smaps)).collect();
+        let (maps, smaps) = (list("/proc/self/maps", for_maps), list("/proc/self/smaps", for_smaps));
+        let own = maps.lines().filter_map(Mapping::of).find(|it| it.range.contains(&here) && it.is_of_file());
+        let ranges: Vec<_> = own.iter().flat_map(|own| unwritten(own.what, maps, smaps)).collect();
         give_back_pages(room);
         // Last: what runs behind this is mapped again.
         for range in ranges {

@@ -389,7 +389,8 @@ impl Server {
     /// Nothing happened but that it was time to look for memory, or to tell the service manager that the loop turns.
     fn leaves_nothing_behind(&self, events: &Events) -> bool {
         let is_past = |at: Option<Millis>| at.is_some_and(|at| at <= self.now);
-        events.is_empty() && (is_past(self.trims.next()) || is_past(self.watchdog_at))
+        let is_such_a_time = is_past(self.trims.next()) || is_past(self.watchdog_at);
+        events.is_empty() && is_such_a_time && !is_past(self.broker.next_deadline())
     }
 
     /// Gives back memory that was not needed for a while; an idle broker that has none to give back does not wake up for it.
@@ -398,8 +399,7 @@ impl Server {
             None if !self.is_settled || self.broker.has_spare_memory() => self.trims.begin(self.now),
             Some(at) if at <= self.now => {
                 let is_quieter = self.broker.trim();
-                // With no output needed it has become quieter: if nothing is left to look for, the next wait settles.
-                self.trims.looked(is_quieter, !self.broker.has_spare_memory(), self.now);
+                self.trims.looked(is_quieter, is_quieter && !self.broker.has_spare_memory(), self.now);
                 if !is_quieter {
                     return;
                 }

@@ -30,6 +30,32 @@ fn spare_memory_goes_in_two_steps_and_comes_back_with_traffic() {
 }
 
 #[test]
+fn it_is_not_quiet_while_something_comes_that_nobody_hears() {
+    let mut w = World::new();
+    let p = w.client("p");
+    for _ in 0..5 {
+        w.publish(p, "sensor x");
+        assert!(!w.broker.trim());
+    }
+    assert!(w.broker.trim());
+}
+
+#[test]
+fn a_trickle_does_not_keep_the_memory_of_what_was_drained() {
+    let mut w = World::new();
+    let (p, one) = (w.client("p"), w.client("one"));
+    w.subscribe(one, "trickle 0");
+    let mut went_deep = |used: usize| {
+        w.broker.set_memory_used(used);
+        w.publish(p, "trickle x");
+        w.broker.trim()
+    };
+    // As told from outside: there is a load, and then it is gone.
+    let used = [300_000, 16_000_000, 16_000_000, 9_000_000, 1_400_000, 1_400_000, 1_300_000, 300_000, 200_000];
+    assert_eq!(used.map(&mut went_deep), [false, false, false, false, true, false, false, true, false]);
+}
+
+#[test]
 fn what_is_owed_stays() {
     let mut w = World::with(|config| config.max_queued_messages = 3);
     let p = w.client("p");

@@ -294,6 +294,7 @@ impl Doors {
     /// Leaves a socket alone until then.
     pub fn pause(&mut self, number: usize, until: Millis) {
         self.doors[number].retry_at = Some(until);
+        self.is_idle = false;
     }
 
     /// Where this socket listens.
