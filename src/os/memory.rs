@@ -26,19 +26,15 @@ pub fn give_back_memory() {
 }
 
 /// Gives back the pages of a buffer that is kept, whose content does not matter any more: it is zeros then, or what it was.
-pub fn give_back_pages(buffer: &mut [u8]) {
-    #[cfg(target_os = "linux")]
-    {
-        // SAFETY: asking for a number has no preconditions.
-        let Ok(page_len) = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }) else { return };
-        let before = buffer.as_ptr().align_offset(page_len).min(buffer.len());
-        let pages = &mut buffer[before..];
-        let len = pages.len() - pages.len() % page_len;
-        // SAFETY: whole pages inside a buffer that is borrowed exclusively; private memory reads as zeros afterwards.
-        unsafe { libc::madvise(pages.as_mut_ptr().cast(), len, libc::MADV_DONTNEED) };
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = buffer;
+#[cfg(target_os = "linux")]
+fn give_back_pages(buffer: &mut [u8]) {
+    // SAFETY: asking for a number has no preconditions.
+    let Ok(page_len) = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }) else { return };
+    let before = buffer.as_ptr().align_offset(page_len).min(buffer.len());
+    let pages = &mut buffer[before..];
+    let len = pages.len() - pages.len() % page_len;
+    // SAFETY: whole pages inside a buffer that is borrowed exclusively; private memory reads as zeros afterwards.
+    unsafe { libc::madvise(pages.as_mut_ptr().cast(), len, libc::MADV_DONTNEED) };
 }
 
 /// Gives back the pages of the main thread's stack that deeper calls have left behind. Never inlined: what a caller still needs is to be

@@ -36,7 +36,7 @@ pub use file_lock::lock_file;
 pub use held_file::HeldFile;
 pub use limits::raise_descriptor_limit;
 pub use local_time::append_local_time;
-pub use memory::{give_back_memory, give_back_pages, give_back_program, give_back_stack, map_large_blocks};
+pub use memory::{give_back_memory, give_back_program, give_back_stack, map_large_blocks};
 pub use notify::Notify;
 pub use pid_file::{PidFile, PidFileError};
 pub use port_holder::{Holder, port_holder};

@@ -35,7 +35,7 @@ use crate::logger;
 use crate::net::{self, Control, Doors, ListenerId, Transport};
 use crate::options::{Settings, UsageError};
 use crate::os::{
-    Notify, Reserve, Signal, Signals, allocated, give_back_memory, give_back_pages, give_back_program, give_back_stack,
+    Notify, Reserve, Signal, Signals, allocated, give_back_memory, give_back_program, give_back_stack,
     memory_of_machine, print, raise_descriptor_limit,
 };
 use crate::time::Millis;
@@ -240,7 +240,7 @@ impl Server {
             let timeout = self.timeout();
             if self.may_settle && timeout != Some(Duration::ZERO) {
                 (self.may_settle, self.is_settled) = (false, true);
-                // What the start took, or the load that is over.
+                // What the start took, or the load that is over; the buffer's pages, too.
                 give_back_stack(&mut self.scratch);
                 give_back_program(&mut self.scratch);
             }
@@ -412,7 +412,6 @@ impl Server {
                 self.ready.shrink_to_fit();
                 self.greedy.shrink_to_fit();
                 self.links.shrink_to_fit();
-                give_back_pages(&mut self.scratch);
                 give_back_memory();
                 self.may_settle = true;
             }
